@@ -1,0 +1,1 @@
+//! A small web framework with an embedded SQLite stack.
