@@ -1,0 +1,18 @@
+# What CI runs, in its order.
+ci: fmt clippy doc test deny
+
+fmt:
+    cargo fmt --all -- --check
+
+clippy:
+    cargo clippy --locked --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# The README's test command. `HOUSEBOAT_TEST_ALL=1` runs the slow and the browser tests as well.
+test:
+    cargo test
+
+deny:
+    cargo deny check bans licenses sources

@@ -1,0 +1,325 @@
+//! The pieces of a site, and its life: open, serve, stop.
+
+use std::fmt;
+use std::fs::File;
+use std::fs::TryLockError;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::context::Context;
+use crate::database::Clock;
+use crate::database::Database;
+use crate::database::Migrations;
+use crate::error::Error;
+use crate::error::Result;
+use crate::http;
+use crate::http::Assets;
+use crate::queue;
+use crate::queue::Jobs;
+use crate::queue::Maintenance;
+use crate::queue::Queue;
+use crate::queue::Schedule;
+use crate::queue::Scheduler;
+use crate::queue::Worker;
+use crate::settings::NoSettings;
+use crate::settings::Section;
+use crate::shutdown;
+
+/// What is left of `server.stop_ms` for closing the files, once requests and jobs have had theirs.
+const CLOSE: Duration = Duration::from_millis(1_000);
+
+/// A site: its tables, routes, jobs, schedule and files. [`run`](crate::run) does the rest.
+pub struct App<S = NoSettings> {
+    name: &'static str,
+    migrations: Vec<Migrations>,
+    routes: Router<Context<S>>,
+    jobs: Jobs<Context<S>>,
+    schedule: Schedule,
+    assets: Assets,
+}
+
+impl<S: Section> App<S> {
+    /// A site of this name, which the command line's help shows, with nothing in it yet.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            migrations: vec![queue::MIGRATIONS],
+            routes: Router::new(),
+            jobs: Jobs::default(),
+            schedule: Schedule::default(),
+            assets: Assets::default(),
+        }
+    }
+
+    /// Adds a set of migrations; sets are applied in the order of these calls, after the framework's own.
+    #[must_use]
+    pub fn migrations(mut self, set: Migrations) -> Self {
+        self.migrations.push(set);
+        self
+    }
+
+    /// Adds routes. `/up` and `/assets/` are taken.
+    #[must_use]
+    pub fn routes(mut self, routes: Router<Context<S>>) -> Self {
+        self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// Says which jobs there are.
+    #[must_use]
+    pub fn jobs(self, jobs: Jobs<Context<S>>) -> Self {
+        Self { jobs, ..self }
+    }
+
+    /// Says which jobs are enqueued by the clock.
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
+    }
+
+    /// Says which static files there are.
+    #[must_use]
+    pub fn assets(self, assets: Assets) -> Self {
+        Self { assets, ..self }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn sets(&self) -> &[Migrations] {
+        &self.migrations
+    }
+
+    /// Opens the files, migrates, and puts the pieces together, without starting anything.
+    ///
+    /// This is the site that [`run`](crate::run) serves; tests of a site use it to ask its router directly.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be opened or migrated, or the jobs and the schedule do not fit together.
+    pub async fn open(self, config: Config<S>, clock: Clock) -> Result<Site<S>> {
+        if let Some(name) = self.schedule.names().find(|name| !self.jobs.contains(name)) {
+            return Err(Error::UnknownJob(name));
+        }
+        let database = Database::open(&config.database, clock.clone())?;
+        migrate(
+            &database,
+            &self.migrations,
+            config.database.migrate_at_start,
+        )
+        .await?;
+        let cache = Cache::open(&config.cache, clock).await;
+        let queue = Queue::new(database.clone());
+        let settings = Arc::new(config.site);
+        let context = Context::new(database, cache, queue.clone(), settings);
+        let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
+        let routes = self.routes.with_state(context.clone());
+        Ok(Site {
+            router: http::router(routes, self.assets, &config.server),
+            worker: Worker::new(
+                queue.clone(),
+                self.jobs,
+                context.clone(),
+                config.queue.clone(),
+            ),
+            maintenance: Maintenance::new(queue, config.queue.clone()),
+            scheduler,
+            context,
+        })
+    }
+}
+
+impl<S> fmt::Debug for App<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("App")
+            .field("name", &self.name)
+            .field("migrations", &self.migrations)
+            .field("jobs", &self.jobs)
+            .field("schedule", &self.schedule)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A site whose files are open and of which nothing runs yet.
+#[derive(Debug)]
+pub struct Site<S = NoSettings> {
+    context: Context<S>,
+    router: Router,
+    worker: Worker<Context<S>>,
+    scheduler: Scheduler,
+    maintenance: Maintenance,
+}
+
+impl<S: Section> Site<S> {
+    /// The handles.
+    #[must_use]
+    pub fn context(&self) -> &Context<S> {
+        &self.context
+    }
+
+    /// The routes, with every layer around them.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// What runs the site's jobs.
+    #[must_use]
+    pub fn worker(&self) -> &Worker<Context<S>> {
+        &self.worker
+    }
+
+    /// Answers requests and runs jobs until `stop`, then ends both and closes the files, within `stop_time`.
+    ///
+    /// # Errors
+    ///
+    /// When one of its parts ends by itself, or the jobs of a dead process cannot be put back.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+        stop_time: Duration,
+    ) -> Result<()> {
+        self.context.queue.rescue().await?;
+        let context = self.context.clone();
+        let router = self.router();
+        let mut parts = self.start(listener, router, &stop);
+        let ended = tokio::select! {
+            () = stop.cancelled() => None,
+            Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
+        };
+        stop.cancel();
+        finish(parts, stop_time.saturating_sub(CLOSE)).await;
+        context.cache.close().await;
+        context.database.close().await;
+        tracing::info!("stopped");
+        match ended {
+            Some(part) => Err(Error::Ended(part.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts everything that runs as long as the site does; each part gives its name when it ends.
+    fn start(
+        self,
+        listener: TcpListener,
+        router: Router,
+        stop: &CancellationToken,
+    ) -> JoinSet<&'static str> {
+        let mut parts = JoinSet::new();
+        let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
+        let token = stop.clone();
+        parts.spawn(async move {
+            if let Err(error) = http::serve(listener, router, token).await {
+                tracing::error!(%error, "the server failed");
+            }
+            "server"
+        });
+        let token = stop.clone();
+        parts.spawn(async move {
+            worker.run(token).await;
+            "worker"
+        });
+        let token = stop.clone();
+        parts.spawn(async move {
+            scheduler.run(token).await;
+            "scheduler"
+        });
+        let token = stop.clone();
+        parts.spawn(async move {
+            maintenance.run(token).await;
+            "maintenance"
+        });
+        parts
+    }
+}
+
+/// Waits for the parts to end, and leaves behind what does not end in time.
+async fn finish(mut parts: JoinSet<&'static str>, time: Duration) {
+    let all = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(time, all).await.is_err() {
+        tracing::warn!(
+            left = parts.len(),
+            "not everything ended in time; leaving it"
+        );
+        parts.shutdown().await;
+    }
+}
+
+async fn migrate(database: &Database, sets: &[Migrations], at_start: bool) -> Result<()> {
+    if !at_start {
+        let steps = database.migrations(sets).await?;
+        let count = steps
+            .iter()
+            .filter(|step| step.applied_at.is_none())
+            .count();
+        return if count == 0 {
+            Ok(())
+        } else {
+            Err(Error::Pending { count })
+        };
+    }
+    for step in database.migrate(sets).await? {
+        tracing::info!(set = step.set, migration = step.name, "migrated");
+    }
+    Ok(())
+}
+
+/// Serves a site until SIGINT or SIGTERM.
+pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<()> {
+    let stop = shutdown::on_signals().map_err(|error| Error::Io("signals".to_owned(), error))?;
+    // Before anything is made: a port in use must leave no trace.
+    let listener = listen(&config.server).await?;
+    let _lock = lock(&config.database.path)?;
+    let (environment, stop_time) = (config.environment.clone(), config.server.stop());
+    let site = app.open(config, Clock::system()).await?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(environment, "listening on http://{address}");
+    }
+    site.serve(listener, stop, stop_time).await
+}
+
+async fn listen(settings: &http::Settings) -> Result<TcpListener> {
+    let address = (settings.host.as_str(), settings.port);
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen {
+            address: format!("{}:{}", settings.host, settings.port),
+            source,
+        })
+}
+
+/// Makes this the only process that serves the database: its jobs are then nobody else's.
+///
+/// The operating system lets go of it when the process ends, however it ends.
+fn lock(database: &Path) -> Result<File> {
+    let path = database.with_added_extension("lock");
+    let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            path: database.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}

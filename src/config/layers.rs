@@ -1,0 +1,242 @@
+//! Where settings come from: the defaults, a file and the environment, one over the other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use figment::Figment;
+use figment::Metadata;
+use figment::Profile;
+use figment::Provider;
+use figment::providers::Format;
+use figment::providers::Toml;
+use figment::value::Dict;
+use figment::value::Map;
+use figment::value::Value;
+
+use crate::config::error::Problem;
+use crate::config::print;
+use crate::config::schema::Schema;
+use crate::config::schema::nearest;
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "HOUSEBOAT_";
+
+/// The variable that chooses the environment; it is not a setting.
+pub(super) const ENVIRONMENT: &str = "HOUSEBOAT_ENV";
+
+/// The names that platforms inject, and the settings they stand for.
+const PLATFORM: [(&str, &str, &str); 1] = [("PORT", "server", "port")];
+
+/// The origin of a value that nobody set.
+pub(super) const DEFAULT: &str = "default";
+
+/// All layers so far, and what was wrong with them.
+#[derive(Debug)]
+pub(super) struct Layers<'a> {
+    schema: &'a Schema,
+    figment: Figment,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn new(schema: &'a Schema) -> Self {
+        let defaults = Layer {
+            origin: DEFAULT.to_owned(),
+            values: schema.defaults().clone(),
+        };
+        Self {
+            schema,
+            figment: Figment::from(defaults),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Puts the file over what is there.
+    pub(super) fn add_file(&mut self, path: &Path) {
+        let origin = path.display().to_string();
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => {
+                return self.report(Problem::new(origin, format!("cannot be read: {error}")));
+            }
+        };
+        match Toml::from_str::<Dict>(&text) {
+            Ok(sections) => self.add_sections(&origin, sections),
+            Err(error) => {
+                let start = error.span().map_or(0, |span| span.start);
+                let before = text.bytes().take(start);
+                let line = 1 + before.filter(|byte| *byte == b'\n').count();
+                let reason = format!("is not TOML: {}", error.message().replace('\n', ", "));
+                self.report(Problem::new(format!("{origin}:{line}"), reason));
+            }
+        }
+    }
+
+    fn add_sections(&mut self, origin: &str, sections: Dict) {
+        for (section, values) in sections {
+            if !self.schema.has_section(&section) {
+                let hint = nearest(&section, self.schema.sections().map(str::to_owned))
+                    .map_or(String::new(), |name| format!("; did you mean [{name}]?"));
+                let reason = format!("is not a section{hint}");
+                self.report(Problem::new(format!("[{section}]"), reason).with_origin(origin));
+            } else if let Value::Dict(_, values) = values {
+                for (key, value) in values {
+                    self.add_from_file(origin, &section, &key, value);
+                }
+            } else {
+                let subject = format!("{section} = {}", print::toml(&values));
+                let reason = format!("must be a section: [{section}]");
+                self.report(Problem::new(subject, reason).with_origin(origin));
+            }
+        }
+    }
+
+    fn add_from_file(&mut self, origin: &str, section: &str, key: &str, value: Value) {
+        let name = format!("{section}.{key}");
+        let expected = self.schema.default_string(section, key);
+        if self.schema.is_secret(section, key) {
+            let variable = variable(section, key);
+            let reason = format!("is a secret, which belongs in {variable} or {variable}_FILE");
+            self.report(Problem::new(name, reason).with_origin(origin));
+        } else if self.schema.default(section, key).is_none() {
+            let candidates = self.schema.keys().map(|(s, k)| format!("{s}.{k}"));
+            let reason = format!("is not a setting{}", did_you_mean(&name, candidates));
+            self.report(Problem::new(name, reason).with_origin(origin));
+        } else if let (Some(default), None) = (expected, value.as_str()) {
+            let subject = format!("{name} = {}", print::toml(&value));
+            let reason = format!("must be a string, such as \"{default}\"");
+            self.report(Problem::new(subject, reason).with_origin(origin));
+        } else {
+            self.add(origin, section, key, value);
+        }
+    }
+
+    /// Puts the variables over what is there; those that are empty or not ours are left alone.
+    pub(super) fn add_variables(&mut self, variables: &BTreeMap<String, String>) {
+        let set = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+        for (name, section, key) in PLATFORM {
+            if let Some(value) = set(name) {
+                self.add_variable(name, section, key, value);
+            }
+        }
+        for (name, value) in variables {
+            if !name.starts_with(PREFIX) || name == ENVIRONMENT || value.is_empty() {
+                continue;
+            }
+            let schema = self.schema;
+            let is_it = |setting: &(&str, &str)| variable(setting.0, setting.1) == *name;
+            if let Some((section, key)) = schema.keys().find(is_it) {
+                self.add_variable(name, section, key, value);
+            } else if let Some((section, key)) = self.secret_of_file(name) {
+                let is_twice = set(&variable(section, key)).is_some();
+                self.add_secret_file(name, (section, key), value, is_twice);
+            } else {
+                let candidates = schema.keys().map(|(s, k)| variable(s, k));
+                let reason = format!("is not a setting{}", did_you_mean(name, candidates));
+                self.report(Problem::new(name, reason).with_origin("the environment"));
+            }
+        }
+    }
+
+    fn add_variable(&mut self, name: &str, section: &str, key: &str, text: &str) {
+        // What stands for the bytes of a variable that are not UTF-8.
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            let subject = format!("{section}.{key}");
+            return self.report(Problem::new(subject, "must be UTF-8").with_origin(name));
+        }
+        let is_string = self.schema.default_string(section, key).is_some();
+        let value = if is_string || self.schema.is_secret(section, key) {
+            Value::from(text)
+        } else {
+            text.parse().unwrap_or_else(|never| match never {})
+        };
+        self.add(name, section, key, value);
+    }
+
+    fn secret_of_file(&self, name: &str) -> Option<(&'a str, &'a str)> {
+        let secret = name.strip_suffix("_FILE")?;
+        self.schema
+            .keys()
+            .find(|(s, k)| self.schema.is_secret(s, k) && variable(s, k) == secret)
+    }
+
+    fn add_secret_file(&mut self, name: &str, setting: (&str, &str), path: &str, is_twice: bool) {
+        let (section, key) = setting;
+        let subject = format!("{section}.{key}");
+        if is_twice {
+            let reason = format!("is set twice: by {} as well", variable(section, key));
+            return self.report(Problem::new(subject, reason).with_origin(name));
+        }
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                self.add(name, section, key, Value::from(text));
+            }
+            Err(error) => {
+                let reason = format!("cannot be read from {path}: {error}");
+                self.report(Problem::new(subject, reason).with_origin(name));
+            }
+        }
+    }
+
+    fn add(&mut self, origin: &str, section: &str, key: &str, value: Value) {
+        let values = Dict::from([(key.to_owned(), value)]);
+        let layer = Layer {
+            origin: origin.to_owned(),
+            values: Dict::from([(section.to_owned(), Value::from(values))]),
+        };
+        self.figment = std::mem::take(&mut self.figment).merge(layer);
+    }
+
+    pub(super) fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Returns the values of a section, one layer over the other.
+    pub(super) fn section(&self, section: &str) -> Dict {
+        match self.figment.find_value(section) {
+            Ok(Value::Dict(_, values)) => values,
+            _ => Dict::new(),
+        }
+    }
+
+    /// Returns the file or the variable that a value came from.
+    pub(super) fn origin(&self, section: &str, key: &str) -> &str {
+        self.figment
+            .find_metadata(&format!("{section}.{key}"))
+            .map_or(DEFAULT, |metadata| &metadata.name)
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+}
+
+/// Returns the variable that sets a setting.
+fn variable(section: &str, key: &str) -> String {
+    format!("{PREFIX}{section}__{key}").to_ascii_uppercase()
+}
+
+fn did_you_mean(word: &str, candidates: impl Iterator<Item = String>) -> String {
+    nearest(word, candidates).map_or(String::new(), |name| format!("; did you mean {name}?"))
+}
+
+/// Values with one origin.
+struct Layer {
+    origin: String,
+    values: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}

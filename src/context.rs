@@ -1,0 +1,84 @@
+//! What handlers and jobs are given: one of each handle.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use crate::cache::Cache;
+use crate::database::Database;
+use crate::queue::Queue;
+use crate::settings::NoSettings;
+
+/// One of each handle, and the site's own settings. Cloning is cheap.
+///
+/// A job gets all of it; a handler asks for the part it needs: `State(db): State<Database>`.
+#[non_exhaustive]
+pub struct Context<S = NoSettings> {
+    /// The site's database.
+    pub database: Database,
+    /// The cache.
+    pub cache: Cache,
+    /// The queue in the database.
+    pub queue: Queue,
+    /// The site's own settings, `[site]`.
+    pub settings: Arc<S>,
+}
+
+impl<S> Context<S> {
+    /// Puts the handles together.
+    #[must_use]
+    pub fn new(database: Database, cache: Cache, queue: Queue, settings: Arc<S>) -> Self {
+        Self {
+            database,
+            cache,
+            queue,
+            settings,
+        }
+    }
+}
+
+// By hand: a derive would ask for `S: Clone`.
+impl<S> Clone for Context<S> {
+    fn clone(&self) -> Self {
+        Self {
+            database: self.database.clone(),
+            cache: self.cache.clone(),
+            queue: self.queue.clone(),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> FromRef<Context<S>> for Database {
+    fn from_ref(context: &Context<S>) -> Self {
+        context.database.clone()
+    }
+}
+
+impl<S> FromRef<Context<S>> for Cache {
+    fn from_ref(context: &Context<S>) -> Self {
+        context.cache.clone()
+    }
+}
+
+impl<S> FromRef<Context<S>> for Queue {
+    fn from_ref(context: &Context<S>) -> Self {
+        context.queue.clone()
+    }
+}
+
+impl<S> FromRef<Context<S>> for Arc<S> {
+    fn from_ref(context: &Context<S>) -> Self {
+        Arc::clone(&context.settings)
+    }
+}

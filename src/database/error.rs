@@ -1,0 +1,116 @@
+//! What can go wrong with a database file.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+/// A result of the database layer.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Any error at all, to be carried.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong with a database file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// SQLite refused a statement; the transaction it was in is rolled back.
+    #[error("{}", explain(.0))]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file could not be opened, or is not fit to be used.
+    #[error("cannot open {}: {reason}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// Migrations could not be applied; the file is as it was.
+    #[error("cannot migrate: {0}")]
+    Migrate(String),
+    /// The closure panicked; what it wrote is rolled back.
+    #[error("the closure panicked: {0}")]
+    Panicked(String),
+    /// Too many reads or writes are waiting (`database.waiting_max`); nothing was done.
+    #[error("the database is overloaded: {waiting_max} are waiting already")]
+    Overloaded {
+        /// The limit that was met.
+        waiting_max: usize,
+    },
+    /// Another process held the file's write lock for longer than `busy_timeout_ms`.
+    #[error("another process holds the database's write lock")]
+    Busy,
+    /// The transaction that this write shared with others was lost; nothing of it is stored.
+    #[error("the transaction was rolled back: {0}")]
+    RolledBack(String),
+    /// The database is closed: the site is stopping.
+    #[error("the database is closed")]
+    Closed,
+    /// The closure gave up for a reason of its own; what it wrote is rolled back.
+    #[error("{0}")]
+    Abort(BoxError),
+}
+
+impl Error {
+    /// An error of the caller's own: the closure that returns it is rolled back.
+    ///
+    /// [`Error::abort_reason`] brings it back on the other side.
+    pub fn abort(reason: impl Into<BoxError>) -> Self {
+        Self::Abort(reason.into())
+    }
+
+    /// The error given to [`Error::abort`], if it is one of type `E`.
+    #[must_use]
+    pub fn abort_reason<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Abort(reason) => reason.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// Says whether a constraint of the schema refused the row, and which.
+    ///
+    /// SQLite's text, such as `UNIQUE constraint failed: monitors.name`.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(error, Some(text)))
+                if error.code == ErrorCode::ConstraintViolation =>
+            {
+                Some(text)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Says what to do where SQLite's own words do not.
+fn explain(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ReadOnly) => {
+            format!("{error}: a read cannot change anything, use `write`")
+        }
+        Some(ErrorCode::AuthorizationForStatementDenied) => {
+            format!("{error}: a write is one transaction, which begins and commits by itself")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The text of a caught panic.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// An error and what caused it, on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,132 @@
+//! Whether memory-mapped reading is safe: who else writes, and with which SQLite.
+//!
+//! SQLite 3.7.0 to 3.51.2 has a race when a WAL is reset while another connection checkpoints
+//! (fixed in 3.51.3, and on the branches in 3.50.7 and 3.44.6: <https://sqlite.org/wal.html#walresetbug>).
+//! With `mmap_size` it corrupted real sites. Litestream is a second process on the same file and brings its own
+//! SQLite: the first release with the fix is 0.5.17.
+
+use std::process::Command;
+use std::process::Stdio;
+
+/// What the guide's sites use, and what `auto` means where it is safe: 128 MiB.
+const MMAP_BYTES: u64 = 134_217_728;
+
+/// The first Litestream whose SQLite has the fix.
+const LITESTREAM_MIN: (u32, u32, u32) = (0, 5, 17);
+
+/// Decides `mmap_size` from the setting (`None` is `auto`) and from what this machine has.
+///
+/// # Errors
+///
+/// A sentence for people when a size was asked for that is not safe here.
+pub(super) fn mmap_bytes(asked: Option<u64>) -> Result<u64, String> {
+    let danger = match asked {
+        Some(0) => None,
+        _ => danger(rusqlite::version_number(), litestream_version().as_deref()),
+    };
+    decide(asked, danger)
+}
+
+fn decide(asked: Option<u64>, danger: Option<String>) -> Result<u64, String> {
+    match (asked, danger) {
+        (None, None) => Ok(MMAP_BYTES),
+        (Some(bytes), None) => Ok(bytes),
+        (None, Some(danger)) => {
+            tracing::warn!("memory-mapped reading is off: {danger}");
+            Ok(0)
+        }
+        (Some(bytes), Some(danger)) => Err(format!(
+            "database.mmap_bytes = {bytes} would risk the file: {danger}; set it to \"auto\" or 0"
+        )),
+    }
+}
+
+/// Says why memory-mapped reading is unsafe, if it is.
+fn danger(sqlite: i32, litestream: Option<&str>) -> Option<String> {
+    if !has_fix(sqlite) {
+        return Some(format!(
+            "SQLite {} has the WAL-reset race (fixed in 3.51.3)",
+            rusqlite::version()
+        ));
+    }
+    let litestream = litestream?;
+    match parse_version(litestream) {
+        Some(version) if version >= LITESTREAM_MIN => None,
+        _ => Some(format!(
+            "the litestream on the PATH is {litestream}, whose SQLite has the WAL-reset race (fixed in 0.5.17)"
+        )),
+    }
+}
+
+/// Whether a SQLite, by its version number such as 3051003, has the fix.
+fn has_fix(version: i32) -> bool {
+    version >= 3_051_003
+        || (3_050_007..3_051_000).contains(&version)
+        || (3_044_006..3_045_000).contains(&version)
+}
+
+/// What `litestream version` prints, or `None` where there is no such program.
+fn litestream_version() -> Option<String> {
+    let output = Command::new("litestream")
+        .arg("version")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
+    let mut next = || {
+        let part = parts.next()?;
+        let digits = part
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(part.len());
+        part.get(..digits)?.parse().ok()
+    };
+    Some((next()?, next()?, next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fix_is_known_on_the_main_line_and_on_the_branches() {
+        for (version, fixed) in [
+            (3_051_003, true),
+            (3_053_002, true),
+            (3_051_002, false),
+            (3_050_007, true),
+            (3_050_006, false),
+            (3_048_000, false),
+            (3_044_006, true),
+            (3_045_000, false),
+        ] {
+            assert_eq!(has_fix(version), fixed, "{version}");
+        }
+    }
+
+    #[test]
+    fn auto_is_off_and_a_number_is_refused_beside_an_old_litestream() {
+        let danger = || danger(3_053_002, Some("v0.5.9"));
+        assert_eq!(decide(None, danger()), Ok(0));
+        let refusal = decide(Some(4096), danger()).unwrap_err();
+        assert!(refusal.contains("mmap_bytes = 4096"), "{refusal}");
+        assert!(refusal.contains("v0.5.9"), "{refusal}");
+    }
+
+    #[test]
+    fn auto_is_the_guides_size_where_everything_has_the_fix() {
+        for litestream in [None, Some("v0.5.17"), Some("0.6.0")] {
+            assert_eq!(decide(None, danger(3_053_002, litestream)), Ok(MMAP_BYTES));
+        }
+    }
+
+    #[test]
+    fn an_unreadable_litestream_version_counts_as_old() {
+        assert!(danger(3_053_002, Some("(development build)")).is_some());
+        assert!(danger(3_053_002, Some("")).is_some());
+    }
+}

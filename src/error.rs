@@ -1,0 +1,70 @@
+//! What reaches `main`.
+
+use std::path::PathBuf;
+
+use crate::config;
+use crate::database;
+use crate::queue;
+
+/// A result of the whole program.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the program could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The settings are wrong; nothing was done.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    /// The jobs or the schedule of the site are wrong.
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source} (server.host and server.port say where)")]
+    Listen {
+        /// Host and port.
+        address: String,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// Another process serves this database already.
+    #[error("another process serves {} already: stop that one first, or give this one another database.path", path.display())]
+    Locked {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The schema is behind the program, and the settings say not to migrate at the start.
+    #[error(
+        "{count} migrations are pending, and database.migrate_at_start is false: run `migrate` first"
+    )]
+    Pending {
+        /// How many.
+        count: usize,
+    },
+    /// The schedule names a job that is not registered, so nothing would run it.
+    #[error("the schedule names the job {0:?}, which is not registered")]
+    UnknownJob(&'static str),
+    /// Something that should run as long as the site does has ended.
+    #[error("the {0} ended while the site was running")]
+    Ended(String),
+    /// The operating system refused something.
+    #[error("{0}: {1}")]
+    Io(String, #[source] std::io::Error),
+    /// A check found something wrong; the report says what.
+    #[error("{0}")]
+    Unsound(String),
+}
+
+impl Error {
+    /// The program's exit code: 2 for wrong settings, as for wrong arguments, and 1 for all else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Every layer around the routes, in order.
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::Request;
+use axum::http::HeaderName;
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::get;
+use tower_http::CompressionLevel;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::csrf::CsrfLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::request_id::MakeRequestId;
+use tower_http::request_id::PropagateRequestIdLayer;
+use tower_http::request_id::RequestId;
+use tower_http::request_id::SetRequestIdLayer;
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
+use tracing::Span;
+
+use crate::http::Assets;
+use crate::http::Error;
+use crate::http::Settings;
+use crate::http::error::Look;
+use crate::http::error::explain;
+
+/// Puts the framework's routes beside a site's, and the layers around both.
+///
+/// The site's routes must have their state already (`with_state`).
+#[must_use]
+pub fn router(routes: Router, assets: Assets, settings: &Settings) -> Router {
+    let own = Assets::new(&[(
+        "houseboat.css",
+        include_bytes!("../../assets/houseboat/error.css"),
+    )]);
+    let look = Look {
+        stylesheet: own.url("houseboat.css"),
+    };
+    let routes = routes
+        .route("/up", get(async || "up\n"))
+        .merge(own.merge(assets).routes())
+        .fallback(async || Error::not_found());
+    layers(routes, look, settings)
+}
+
+/// From the inside out: what stands last here sees a request first.
+fn layers(routes: Router, look: Look, settings: &Settings) -> Router {
+    routes
+        // Bodies: by their stated length at once, by what really comes as it is read.
+        .layer(DefaultBodyLimit::max(settings.body_bytes_max))
+        .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
+        // Writes are taken from pages of this site only.
+        .layer(CsrfLayer::new())
+        // A handler that takes too long is dropped; what it had begun to write is finished all the same.
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            settings.request_timeout(),
+        ))
+        .layer(CatchPanicLayer::custom(panicked))
+        // Above all that can refuse, so that every refusal gets its page.
+        .layer(middleware::from_fn_with_state(look, explain))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(middleware::from_fn(security_headers))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        // Sees everything above, and the id below.
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(request_span)
+                .on_request(())
+                .on_body_chunk(())
+                .on_eos(())
+                .on_failure(())
+                .on_response(log_response),
+        )
+        .layer(SetRequestIdLayer::x_request_id(NewRequestId))
+        // An id from outside is not trusted: it could be another's, or a kilobyte long.
+        .layer(middleware::map_request(drop_request_id))
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+async fn drop_request_id(mut request: Request) -> Request {
+    request.headers_mut().remove(REQUEST_ID);
+    request
+}
+
+#[derive(Clone, Copy)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _request: &axum::http::Request<B>) -> Option<RequestId> {
+        let id = format!("{:016x}", fastrand::u64(..));
+        HeaderValue::from_str(&id).ok().map(RequestId::new)
+    }
+}
+
+/// Without the query: it may hold what does not belong in a log.
+fn request_span(request: &Request) -> Span {
+    let id = request.headers().get(REQUEST_ID);
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    tracing::info_span!("request", request.id = id, method = %request.method(), path = request.uri().path())
+}
+
+fn log_response(response: &Response, duration: Duration, _span: &Span) {
+    let status = response.status().as_u16();
+    let duration_ms = duration.as_secs_f64() * 1_000.0;
+    tracing::info!(status, duration_ms = %format_args!("{duration_ms:.1}"), "answered");
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("a panic without a text");
+    Error::internal(format!("a handler panicked: {text}")).into_response()
+}
+
+/// What tells a browser to be careful, where the site has not said otherwise itself.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        ),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("camera=(), geolocation=(), microphone=()"),
+    ),
+];
+
+async fn security_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in SECURITY_HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}

@@ -1,0 +1,37 @@
+//! The server: layers, pages for errors, static files, liveness.
+//!
+//! [`router`] puts the layers around a site's routes, [`serve`] answers until it is told to stop.
+//! The paths `/up` and `/assets/` are the framework's; all others are the site's.
+
+mod assets;
+mod error;
+mod layers;
+mod settings;
+
+use std::future::IntoFuture;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::assets::Assets;
+pub use self::error::Error;
+pub use self::error::Result;
+pub use self::layers::router;
+pub use self::settings::Settings;
+
+/// Answers requests until `stop`, then finishes those in flight.
+///
+/// # Errors
+///
+/// When the listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .into_future()
+        .await
+}

@@ -1,0 +1,57 @@
+//! What can go wrong with a job before it runs.
+
+use crate::database;
+
+/// What can go wrong when a job is enqueued or a schedule is made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The job's fields cannot be written as JSON.
+    #[error("the arguments of {kind} cannot be written as JSON: {source}")]
+    Arguments {
+        /// The job's name.
+        kind: &'static str,
+        /// What `serde_json` says.
+        source: serde_json::Error,
+    },
+    /// The arguments are larger than a job may carry; put them in a table and enqueue their id.
+    #[error(
+        "the arguments of {kind} are {bytes} bytes of JSON, more than the {bytes_max} that a job may carry"
+    )]
+    TooLarge {
+        /// The job's name.
+        kind: &'static str,
+        /// Their size.
+        bytes: usize,
+        /// The limit, [`ARGUMENTS_BYTES_MAX`](super::ARGUMENTS_BYTES_MAX).
+        bytes_max: usize,
+    },
+    /// A schedule's expression cannot be read.
+    #[error("the schedule of {kind}: {expression:?} is not a cron expression: {reason}")]
+    Cron {
+        /// The job's name.
+        kind: &'static str,
+        /// What was given.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// SQLite refused.
+    #[error(transparent)]
+    Database(#[from] database::Error),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl From<Error> for database::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Database(error) => error,
+            error => Self::abort(error),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What a job is, how it can end, and how it is asked for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::database::BoxError;
+use crate::queue::Error;
+use crate::queue::store::Priority;
+
+/// The most bytes of JSON that a job's fields may make: 64 KiB.
+///
+/// A job is copied at each claim and kept for days; what is larger belongs in a table, and its id in the job.
+pub const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+
+/// A unit of work that survives a restart. Its fields are its arguments, kept as JSON.
+///
+/// It runs at least once: after a crash it runs again, so what it does should bear being done twice.
+///
+/// ```
+/// use houseboat::database::BoxError;
+/// use houseboat::queue::{Job, Outcome};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct SendWelcome {
+///     user: i64,
+/// }
+///
+/// impl Job for SendWelcome {
+///     const NAME: &'static str = "send_welcome";
+///     type Context = houseboat::Context;
+///
+///     async fn run(self, context: Self::Context) -> Result<Outcome, BoxError> {
+///         context.database.read(|conn| Ok(conn.is_autocommit())).await?;
+///         Ok(Outcome::Complete)
+///     }
+/// }
+/// ```
+pub trait Job: Serialize + DeserializeOwned + Send + 'static {
+    /// The job's name in the table: it stays when the type is renamed.
+    const NAME: &'static str;
+    /// How often it is tried before it is discarded.
+    const ATTEMPTS_MAX: u32 = 20;
+    /// How long one attempt may take; then it is stopped at its next `await` and tried again.
+    const TIMEOUT: Duration = Duration::from_secs(300);
+    /// Which of the jobs that are due is claimed first.
+    const PRIORITY: Priority = Priority::Normal;
+
+    /// What the job is given to work with: the site's [`Context`](crate::Context).
+    type Context: Clone + Send + Sync + 'static;
+
+    /// Does the work. An `Err`, a panic or a timeout is tried again, later and later.
+    fn run(self, context: Self::Context) -> impl Future<Output = Result<Outcome, BoxError>> + Send;
+
+    /// How long to wait after the given attempt (from 1) failed, before the next.
+    ///
+    /// By default 15 s + 2ⁿ s and up to a tenth more by chance, n at most 20: the first eight tries are within
+    /// ten minutes, twenty take 13 days (Oban's figures).
+    #[must_use]
+    fn backoff(attempt: u32) -> Duration {
+        let wait = Duration::from_secs(15 + (1 << attempt.min(20)));
+        wait + wait.mul_f64(fastrand::f64() / 10.0)
+    }
+}
+
+/// How a job ended that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is done.
+    Complete,
+    /// It is to run again after this time; the attempt is not counted.
+    Snooze(Duration),
+    /// It is not to be done, for this reason.
+    Cancel(String),
+}
+
+/// One job to be enqueued: what, when, and whether another like it may wait already.
+///
+/// `queue.enqueue(tx, &job)` is enough for most; this is for the rest.
+///
+/// ```
+/// # use houseboat::queue::{Job, Request};
+/// # fn example<J: Job>(job: &J) {
+/// use std::time::Duration;
+/// let request = Request::new(job).run_in(Duration::from_secs(60)).unique("digest:7");
+/// # let _ = request;
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Request {
+    pub(super) kind: &'static str,
+    pub(super) arguments: Result<String, Error>,
+    pub(super) priority: Priority,
+    pub(super) attempts_max: u32,
+    pub(super) unique_key: Option<String>,
+    pub(super) when: When,
+}
+
+/// When a job is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum When {
+    Now,
+    In(Duration),
+    At(Timestamp),
+}
+
+impl Request {
+    /// Asks for `job` as its type says: now, with its priority and its number of attempts.
+    #[must_use]
+    pub fn new<J: Job>(job: &J) -> Self {
+        Self {
+            kind: J::NAME,
+            arguments: arguments(job),
+            priority: J::PRIORITY,
+            attempts_max: J::ATTEMPTS_MAX.max(1),
+            unique_key: None,
+            when: When::Now,
+        }
+    }
+
+    /// Runs it no earlier than this long after the transaction's time.
+    #[must_use]
+    pub fn run_in(self, delay: Duration) -> Self {
+        let when = When::In(delay);
+        Self { when, ..self }
+    }
+
+    /// Runs it no earlier than `at`.
+    #[must_use]
+    pub fn run_at(self, at: Timestamp) -> Self {
+        let when = When::At(at);
+        Self { when, ..self }
+    }
+
+    /// Runs it before or after others that are due.
+    #[must_use]
+    pub fn priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// Enqueues it only if no job with this key waits or runs; a unique index holds that, across processes.
+    #[must_use]
+    pub fn unique(self, key: impl Into<String>) -> Self {
+        let unique_key = Some(key.into());
+        Self { unique_key, ..self }
+    }
+}
+
+impl<J: Job> From<&J> for Request {
+    fn from(job: &J) -> Self {
+        Self::new(job)
+    }
+}
+
+fn arguments<J: Job>(job: &J) -> Result<String, Error> {
+    let json = serde_json::to_string(job).map_err(|source| Error::Arguments {
+        kind: J::NAME,
+        source,
+    })?;
+    if json.len() > ARGUMENTS_BYTES_MAX {
+        return Err(Error::TooLarge {
+            kind: J::NAME,
+            bytes: json.len(),
+            bytes_max: ARGUMENTS_BYTES_MAX,
+        });
+    }
+    Ok(json)
+}
+
+/// A job on its way.
+pub(super) type Running = Pin<Box<dyn Future<Output = Result<Outcome, BoxError>> + Send>>;
+
+/// How the worker runs jobs of one kind.
+pub(super) struct Kind<C> {
+    pub(super) start: fn(&str, C) -> Result<Running, serde_json::Error>,
+    pub(super) timeout: Duration,
+    pub(super) backoff: fn(u32) -> Duration,
+}
+
+/// The kinds of job that a site can run, by name.
+pub struct Jobs<C> {
+    kinds: HashMap<&'static str, Kind<C>>,
+}
+
+impl<C: Clone + Send + Sync + 'static> Jobs<C> {
+    /// Adds the jobs of type `J`.
+    ///
+    /// # Panics
+    ///
+    /// When another type of the same [`Job::NAME`] is there already: its rows could not be told apart.
+    #[must_use]
+    pub fn register<J: Job<Context = C>>(mut self) -> Self {
+        let kind = Kind {
+            start: start::<J>,
+            timeout: J::TIMEOUT,
+            backoff: J::backoff,
+        };
+        let before = self.kinds.insert(J::NAME, kind);
+        assert!(before.is_none(), "two jobs are named {:?}", J::NAME);
+        self
+    }
+
+    /// Whether there is a job of this name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.kinds.contains_key(name)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Kind<C>> {
+        self.kinds.get(name)
+    }
+
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.kinds.keys().copied().collect()
+    }
+}
+
+fn start<J: Job>(arguments: &str, context: J::Context) -> Result<Running, serde_json::Error> {
+    let job: J = serde_json::from_str(arguments)?;
+    Ok(Box::pin(job.run(context)))
+}
+
+impl<C> Default for Jobs<C> {
+    fn default() -> Self {
+        Self {
+            kinds: HashMap::new(),
+        }
+    }
+}
+
+impl<C> fmt::Debug for Jobs<C> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.kinds.keys()).finish()
+    }
+}

@@ -1,0 +1,226 @@
+//! What enqueues jobs by the clock.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use croner::Cron;
+use jiff::Timestamp;
+use jiff::Zoned;
+use jiff::tz::TimeZone;
+use tokio_util::sync::CancellationToken;
+
+use crate::database;
+use crate::queue::Error;
+use crate::queue::Job;
+use crate::queue::Queue;
+use crate::queue::Request;
+use crate::queue::store;
+
+/// The scheduler looks at the clock at least this often, in case somebody has set it.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// How long to wait before the ticks are tried again after the database refused.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
+/// Which jobs are enqueued when.
+///
+/// ```
+/// # use houseboat::queue::{Job, Schedule};
+/// # fn example<SendDigest: Job + Default>() {
+/// let schedule = Schedule::default().cron::<SendDigest>("0 7 * * mon-fri");
+/// # let _ = schedule;
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Schedule {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: &'static str,
+    expression: String,
+    request: fn() -> Request,
+}
+
+impl Schedule {
+    /// Enqueues a `J` at each time that the cron expression names, in UTC.
+    ///
+    /// Five fields (minute, hour, day of month, month, day of week), or six with seconds in front.
+    /// A tick is enqueued once, however many processes share the database; ticks missed while the site was down
+    /// are made up for by a single one. An expression that cannot be read is an error at the start.
+    #[must_use]
+    pub fn cron<J: Job + Default>(mut self, expression: &str) -> Self {
+        self.entries.push(Entry {
+            name: J::NAME,
+            expression: expression.to_owned(),
+            request: || Request::new(&J::default()),
+        });
+        self
+    }
+
+    /// The names of the jobs in it.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().map(|entry| entry.name)
+    }
+}
+
+/// Enqueues the jobs of a [`Schedule`] when their time has come.
+#[derive(Debug)]
+pub struct Scheduler {
+    queue: Queue,
+    crons: Vec<(Entry, Cron)>,
+}
+
+impl Scheduler {
+    /// A scheduler for a queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cron`] when an expression cannot be read.
+    pub fn new(queue: Queue, schedule: Schedule) -> Result<Self, Error> {
+        let parse = |entry: Entry| match Cron::from_str(&entry.expression) {
+            Ok(cron) => Ok((entry, cron)),
+            Err(error) => Err(Error::Cron {
+                kind: entry.name,
+                expression: entry.expression,
+                reason: error.to_string(),
+            }),
+        };
+        let crons = schedule
+            .entries
+            .into_iter()
+            .map(parse)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { queue, crons })
+    }
+
+    /// Enqueues what is due, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut last = HashMap::new();
+        while !stop.is_cancelled() {
+            let wait = match self.tick(&mut last).await {
+                Ok(()) => self.until_next(),
+                Err(error) => {
+                    tracing::warn!(%error, "a tick of the schedule could not be enqueued");
+                    REFUSED_WAIT
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Enqueues the latest tick of each entry that has one which is not enqueued yet.
+    async fn tick(&self, last: &mut HashMap<&'static str, i64>) -> database::Result<()> {
+        let now = self.queue.database.now();
+        for (entry, cron) in &self.crons {
+            let before = match last.get(entry.name) {
+                Some(before) => *before,
+                None => self.first(entry.name, now).await?,
+            };
+            let tick = previous(cron, now).map_or(before, Timestamp::as_millisecond);
+            if tick > before {
+                self.enqueue(entry, tick).await?;
+            }
+            last.insert(entry.name, tick.max(before));
+        }
+        Ok(())
+    }
+
+    /// The last tick that the database knows; an entry that is new begins now.
+    async fn first(&self, name: &'static str, now: Timestamp) -> database::Result<i64> {
+        let now = now.as_millisecond();
+        self.queue
+            .database
+            .write(move |tx| match store::last_tick(tx, name)? {
+                Some(last) => Ok(last),
+                None => Ok(store::record_tick(tx, name, now).map(|_| now)?),
+            })
+            .await
+    }
+
+    async fn enqueue(&self, entry: &Entry, tick: i64) -> database::Result<()> {
+        let (name, request) = (entry.name, entry.request);
+        let queue = self.queue.clone();
+        self.queue
+            .database
+            .write(move |tx| {
+                if store::record_tick(tx, name, tick)? {
+                    queue.enqueue(tx, request())?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    fn until_next(&self) -> Duration {
+        let now = self.queue.database.now();
+        let next = self
+            .crons
+            .iter()
+            .filter_map(|(_, cron)| next(cron, now))
+            .min();
+        next.map_or(SLEEP_MAX, |next| {
+            let wait = next.as_millisecond().saturating_sub(now.as_millisecond());
+            Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(SLEEP_MAX)
+        })
+    }
+}
+
+/// The latest time up to `now` that the expression names.
+fn previous(cron: &Cron, now: Timestamp) -> Option<Timestamp> {
+    let found = cron.find_previous_occurrence(&utc(now), true).ok()?;
+    Some(found.timestamp())
+}
+
+/// The first time after `now` that the expression names.
+fn next(cron: &Cron, now: Timestamp) -> Option<Timestamp> {
+    let found = cron.find_next_occurrence(&utc(now), false).ok()?;
+    Some(found.timestamp())
+}
+
+/// The whole second: cron knows nothing finer.
+fn utc(at: Timestamp) -> Zoned {
+    Timestamp::from_second(at.as_second())
+        .unwrap_or(at)
+        .to_zoned(TimeZone::UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_previous_and_the_next_tick_lie_around_now() {
+        let now = at("2026-11-21T10:00:07.500Z");
+        for (expression, before, after) in [
+            (
+                "*/5 * * * * *",
+                "2026-11-21T10:00:05Z",
+                "2026-11-21T10:00:10Z",
+            ),
+            ("* * * * *", "2026-11-21T10:00:00Z", "2026-11-21T10:01:00Z"),
+            ("30 2 * * *", "2026-11-21T02:30:00Z", "2026-11-22T02:30:00Z"),
+        ] {
+            let cron = Cron::from_str(expression).unwrap();
+            assert_eq!(previous(&cron, now), Some(at(before)), "{expression}");
+            assert_eq!(next(&cron, now), Some(at(after)), "{expression}");
+        }
+    }
+
+    #[test]
+    fn a_tick_at_this_second_is_due_and_is_not_the_next() {
+        let cron = Cron::from_str("*/5 * * * * *").unwrap();
+        let now = at("2026-11-21T10:00:05.001Z");
+        assert_eq!(previous(&cron, now), Some(at("2026-11-21T10:00:05Z")));
+        assert_eq!(next(&cron, now), Some(at("2026-11-21T10:00:10Z")));
+    }
+}

@@ -1,0 +1,47 @@
+//! An HTTP client that does what it is told: no proxy, no redirects, no trust.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::Url;
+use reqwest::redirect::Policy;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client that keeps its connections and follows nothing.
+pub(crate) fn client() -> Client {
+    // Without a provider of its own the client panics, and the tests speak plain HTTP anyway.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let builder = Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .timeout(TIMEOUT);
+    builder.tls_backend_preconfigured(tls).build().unwrap()
+}
+
+/// The pairs as a browser sends a form.
+pub(crate) fn form(pairs: &[(&str, &str)]) -> String {
+    let url = Url::parse_with_params("http://localhost/", pairs).unwrap();
+    url.query().unwrap_or_default().to_owned()
+}
+
+/// Sends a form as a browser on the site's own page does.
+pub(crate) async fn post_form(
+    client: &Client,
+    url: &str,
+    pairs: &[(&str, &str)],
+) -> reqwest::Response {
+    let request = client
+        .post(url)
+        .header("content-type", "application/x-www-form-urlencoded");
+    let request = request
+        .header("sec-fetch-site", "same-origin")
+        .body(form(pairs));
+    request.send().await.unwrap()
+}

@@ -1,0 +1,8 @@
+//! What the tests stand on: the real program, servers to check, a client, a browser.
+
+pub(crate) mod browser;
+pub(crate) mod client;
+pub(crate) mod process;
+pub(crate) mod sources;
+pub(crate) mod targets;
+pub(crate) mod waiting;

@@ -1,0 +1,39 @@
+//! Waiting on a condition, and asking whether the slow tests are wanted.
+
+use std::time::Duration;
+use std::time::Instant;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Asks `probe` until it gives a value, and fails the test after `deadline`.
+pub(crate) async fn wait_for<T>(
+    what: &str,
+    deadline: Duration,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(start.elapsed() < deadline, "no {what} within {deadline:?}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Whether slow tests are wanted; says that `test` was skipped where they are not.
+pub(crate) fn slow(test: &str) -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is the tests that are configured, not the site"
+    )]
+    let wanted = std::env::var_os("HOUSEBOAT_TEST_ALL")
+        .is_some_and(|value| value != "0" && !value.is_empty());
+    if !wanted {
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("skipped {test}: it is slow, and HOUSEBOAT_TEST_ALL is not set");
+        }
+    }
+    wanted
+}
