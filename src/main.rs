@@ -1,1 +1,30 @@
-fn main() {}
+//! The reference site: a status monitor.
+
+mod site;
+
+use std::process::ExitCode;
+
+use houseboat::App;
+use houseboat::queue::Jobs;
+use houseboat::queue::Schedule;
+
+fn main() -> ExitCode {
+    houseboat::run(
+        App::new("houseboat")
+            .migrations(site::MIGRATIONS)
+            .routes(site::routes())
+            .assets(site::assets().clone())
+            .jobs(
+                Jobs::default()
+                    .register::<site::CheckDueMonitors>()
+                    .register::<site::CheckMonitor>()
+                    .register::<site::SendAlert>()
+                    .register::<site::PruneHistory>(),
+            )
+            .schedule(
+                Schedule::default()
+                    .cron::<site::CheckDueMonitors>("*/5 * * * * *")
+                    .cron::<site::PruneHistory>("17 * * * *"),
+            ),
+    )
+}

@@ -85,11 +85,6 @@ impl Browser {
         })
     }
 
-    /// The WebDriver client of the window.
-    pub(crate) fn page(&self) -> &Client {
-        &self.page
-    }
-
     pub(crate) async fn goto(&self, url: &str) {
         self.page.goto(url).await.unwrap();
     }
@@ -98,6 +93,10 @@ impl Browser {
     pub(crate) async fn find(&self, css: &str) -> Element {
         let find = async || self.page.find(Locator::Css(css)).await.ok();
         wait_for(&format!("element {css}"), FIND, find).await
+    }
+
+    pub(crate) async fn has(&self, css: &str) -> bool {
+        self.page.find(Locator::Css(css)).await.is_ok()
     }
 
     /// Replaces what stands in the field that matches `css`.

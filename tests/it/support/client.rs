@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
+use reqwest::Response;
 use reqwest::Url;
 use reqwest::redirect::Policy;
 
@@ -36,12 +37,10 @@ pub(crate) async fn post_form(
     client: &Client,
     url: &str,
     pairs: &[(&str, &str)],
-) -> reqwest::Response {
+) -> reqwest::Result<Response> {
     let request = client
         .post(url)
         .header("content-type", "application/x-www-form-urlencoded");
-    let request = request
-        .header("sec-fetch-site", "same-origin")
-        .body(form(pairs));
-    request.send().await.unwrap()
+    let request = request.header("sec-fetch-site", "same-origin");
+    request.body(form(pairs)).send().await
 }

@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod process;
+pub(crate) mod site;
 pub(crate) mod sources;
 pub(crate) mod targets;
 pub(crate) mod waiting;

@@ -111,7 +111,12 @@ impl TestProcess {
         Self::builder().start().await
     }
 
-    /// The address of `path`, which begins with a slash.
+    /// The address and port it listens on.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The URL of `path`, which begins with a slash.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -131,15 +136,19 @@ impl TestProcess {
 
     /// Asks the process to stop, as a container's host does.
     pub(crate) fn terminate(&self) {
-        // Signals by the `kill` program: a call of libc would be unsafe code.
-        let status = Command::new("kill")
-            .args(["-TERM", &self.id().to_string()])
-            .status();
-        assert!(
-            status.unwrap().success(),
-            "the process is gone:\n{}",
-            self.log()
-        );
+        self.signal("TERM");
+    }
+
+    /// Asks the process to stop, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        self.signal("INT");
+    }
+
+    /// Sends a signal by the `kill` program: a call of libc would be unsafe code.
+    fn signal(&self, name: &str) {
+        let arguments = ["-s", name, &self.id().to_string()];
+        let status = Command::new("kill").args(arguments).status().unwrap();
+        assert!(status.success(), "the process is gone:\n{}", self.log());
     }
 
     /// Takes the process down as a crash would, and waits until it is gone.

@@ -1,0 +1,115 @@
+//! What is sent when a monitor goes down or comes back.
+
+use std::time::Duration;
+
+use houseboat::database::BoxError;
+use houseboat::queue::Job;
+use houseboat::queue::Outcome;
+use houseboat::queue::Priority;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::site::Context;
+use crate::site::monitors::Monitor;
+use crate::site::pages::Incident;
+use crate::site::probe;
+
+/// How long the receiver may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Posts one alert to the webhook, as JSON.
+///
+/// All of it is in the job, so that it says what was true when it was enqueued.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct SendAlert {
+    event: Event,
+    monitor: About,
+    incident: During,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Event {
+    Down,
+    Up,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct About {
+    id: i64,
+    name: String,
+    address: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct During {
+    id: i64,
+    started_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    cause: String,
+    detail: String,
+}
+
+impl SendAlert {
+    pub(crate) fn new(monitor: &Monitor, id: i64, incident: &Incident) -> Self {
+        let event = if incident.end.is_some() {
+            Event::Up
+        } else {
+            Event::Down
+        };
+        Self {
+            event,
+            monitor: About {
+                id: monitor.id,
+                name: monitor.input.name.clone(),
+                address: monitor.input.target.address.clone(),
+            },
+            incident: During {
+                id,
+                started_at: incident.start,
+                ended_at: incident.end,
+                cause: incident.cause.as_str().to_owned(),
+                detail: incident.detail.clone(),
+            },
+        }
+    }
+
+    /// The same for every attempt at one alert, so that a receiver can tell a repetition.
+    fn key(&self) -> String {
+        format!("{}-{:?}", self.incident.id, self.event).to_lowercase()
+    }
+}
+
+impl Job for SendAlert {
+    const NAME: &'static str = "send_alert";
+    // With the waits below, for about two hours.
+    const ATTEMPTS_MAX: u32 = 12;
+    const PRIORITY: Priority = Priority::High;
+    type Context = Context;
+
+    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
+        let url = context.settings.webhook_url.expose();
+        if url.is_empty() {
+            return Ok(Outcome::Cancel("site.webhook_url is empty".to_owned()));
+        }
+        let answer = probe::direct()
+            .post(url)
+            .timeout(TIMEOUT)
+            .header("idempotency-key", self.key())
+            .json(&self)
+            .send()
+            .await
+            // The address is a secret, and an error's text would name it.
+            .map_err(reqwest::Error::without_url)?;
+        if !answer.status().is_success() {
+            return Err(format!("the webhook answered {}", answer.status()).into());
+        }
+        Ok(Outcome::Complete)
+    }
+
+    fn backoff(attempt: u32) -> Duration {
+        Duration::from_secs(1 << attempt.min(12))
+    }
+}

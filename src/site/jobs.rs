@@ -1,0 +1,181 @@
+//! What the site does by itself: checks, and cleaning up.
+
+use std::time::Duration;
+
+use houseboat::database;
+use houseboat::database::BoxError;
+use houseboat::database::Transaction;
+use houseboat::queue::Job;
+use houseboat::queue::Outcome;
+use houseboat::queue::Priority;
+use houseboat::queue::Queue;
+use houseboat::queue::Request;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::site::Context;
+use crate::site::alerts::SendAlert;
+use crate::site::history;
+use crate::site::incidents;
+use crate::site::monitors;
+use crate::site::monitors::Monitor;
+use crate::site::pages::Incident;
+use crate::site::probe;
+use crate::site::probe::Finding;
+
+/// Enqueues a check of every monitor whose time has come.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct CheckDueMonitors {}
+
+impl Job for CheckDueMonitors {
+    const NAME: &'static str = "check_due_monitors";
+    // The next tick is seconds away, and does what this one did not.
+    const ATTEMPTS_MAX: u32 = 1;
+    const PRIORITY: Priority = Priority::High;
+    type Context = Context;
+
+    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
+        let queue = context.queue.clone();
+        context
+            .database
+            .write(move |tx| {
+                for monitor in monitors::take_due(tx)? {
+                    enqueue_check(&queue, tx, monitor)?;
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(Outcome::Complete)
+    }
+}
+
+/// Enqueues a check of one monitor, unless one waits or runs.
+pub(crate) fn enqueue_check(
+    queue: &Queue,
+    tx: &Transaction<'_>,
+    monitor: i64,
+) -> database::Result<()> {
+    let key = format!("{}:{monitor}", CheckMonitor::NAME);
+    queue.enqueue(tx, Request::new(&CheckMonitor { monitor }).unique(key))?;
+    Ok(())
+}
+
+/// Checks one monitor and stores what it found.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct CheckMonitor {
+    monitor: i64,
+}
+
+impl Job for CheckMonitor {
+    const NAME: &'static str = "check_monitor";
+    const ATTEMPTS_MAX: u32 = 3;
+    // The longest that a monitor's own timeout can be is 60 s.
+    const TIMEOUT: Duration = Duration::from_secs(90);
+    type Context = Context;
+
+    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
+        let id = self.monitor;
+        let monitor = context
+            .database
+            .read(move |conn| monitors::find(conn, id))
+            .await?;
+        let Some(monitor) = monitor.filter(|monitor| !monitor.paused) else {
+            return Ok(Outcome::Cancel(
+                "the monitor is paused or deleted".to_owned(),
+            ));
+        };
+        let at = context.database.now();
+        let finding = probe::probe(&monitor.input.target).await;
+        let queue = context.queue.clone();
+        let alerts = !context.settings.webhook_url.is_empty();
+        context
+            .database
+            .write(move |tx| {
+                let alert = record(tx, &monitor, at, &finding)?;
+                if let Some(alert) = alert.filter(|_| alerts) {
+                    queue.enqueue(tx, &alert)?;
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(Outcome::Complete)
+    }
+
+    fn backoff(attempt: u32) -> Duration {
+        Duration::from_secs(attempt.into())
+    }
+}
+
+/// Stores what a check found, begins or ends an incident, and says what there is to tell.
+fn record(
+    tx: &Transaction<'_>,
+    before: &Monitor,
+    at: Timestamp,
+    finding: &Finding,
+) -> database::Result<Option<SendAlert>> {
+    let monitor = monitors::find(tx, before.id)?;
+    // Changed, paused or deleted while the check ran: it speaks of what is no more.
+    let Some(monitor) = monitor.filter(|monitor| monitor.changed_at == before.changed_at) else {
+        return Ok(None);
+    };
+    history::insert(tx, monitor.id, at, finding)?;
+    if finding.failure.is_some() {
+        failed(tx, &monitor)
+    } else {
+        succeeded(tx, &monitor)
+    }
+}
+
+fn succeeded(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<Option<SendAlert>> {
+    monitors::forget_failures(tx, monitor.id)?;
+    let closed = incidents::close(tx, monitor.id)?;
+    Ok(closed.map(|(id, incident)| SendAlert::new(monitor, id, &incident)))
+}
+
+fn failed(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<Option<SendAlert>> {
+    let failures = monitors::count_failure(tx, monitor.id)?;
+    if failures < monitor.input.failures_max {
+        return Ok(None);
+    }
+    let first = history::first_of_last(tx, monitor.id, failures)?;
+    let Some((start, failure)) = first.and_then(|check| Some((check.at, check.failure?))) else {
+        return Ok(None);
+    };
+    let incident = Incident {
+        start,
+        end: None,
+        cause: failure.cause,
+        detail: failure.detail,
+    };
+    let id = incidents::open(tx, monitor.id, &incident)?;
+    Ok(id.map(|id| SendAlert::new(monitor, id, &incident)))
+}
+
+/// Deletes what is older than the site keeps, and what deleted monitors have left.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct PruneHistory {}
+
+/// So many checks go in one transaction, so that a visitor's write waits a few milliseconds at the most.
+const BATCH: u32 = 1_000;
+
+impl Job for PruneHistory {
+    const NAME: &'static str = "prune_history";
+    const PRIORITY: Priority = Priority::Low;
+    type Context = Context;
+
+    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
+        let keep = context.settings.keep();
+        let batch = move |tx: &Transaction<'_>| history::prune_checks(tx, keep, BATCH);
+        while context.database.write(batch).await? >= BATCH as usize {}
+        context
+            .database
+            .write(move |tx| {
+                history::prune_periods(tx, keep)?;
+                incidents::prune(tx, keep)?;
+                monitors::remove_deleted(tx)
+            })
+            .await?;
+        Ok(Outcome::Complete)
+    }
+}
