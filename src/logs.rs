@@ -17,6 +17,9 @@ use crate::settings;
 use crate::settings::Problems;
 use crate::settings::Section;
 
+/// Crates that tell at `info` what is of no use to an operator.
+const QUIET: &str = "refinery_core=warn";
+
 /// What is logged, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,8 +85,10 @@ fn subscriber<W>(settings: &Settings, writer: W) -> Box<dyn Subscriber + Send + 
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    // First in line, so that whoever wants to see more of a quiet crate can say so.
+    let level = format!("{QUIET},{}", settings.level);
     let filter = EnvFilter::builder()
-        .parse(&settings.level)
+        .parse(level)
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -59,7 +59,13 @@ struct Inner {
     clock: Clock,
     readers: Readers,
     writer: Writer,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    readers: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 /// How many threads there are, how many may wait, how many commit together.
@@ -90,20 +96,23 @@ impl Database {
 
     pub(crate) fn open_with(options: Options, limits: Limits, clock: Clock) -> Result<Self> {
         let connection = connection::open(&options, Role::Writer)?;
-        let (writer, thread) = Writer::start(
+        let (writer, writer_thread) = Writer::start(
             connection,
             clock.clone(),
             limits.waiting_max,
             limits.group_max,
         )?;
-        let (readers, mut threads) = Readers::start(&options, limits.readers, limits.waiting_max)?;
-        threads.push(thread);
+        let (readers, reader_threads) =
+            Readers::start(&options, limits.readers, limits.waiting_max)?;
         let inner = Inner {
             options,
             clock,
             readers,
             writer,
-            threads: Mutex::new(threads),
+            threads: Mutex::new(Threads {
+                readers: reader_threads,
+                writer: Some(writer_thread),
+            }),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -222,15 +231,13 @@ impl Database {
     pub async fn close(&self) {
         let inner = Arc::clone(&self.inner);
         let closing = tokio::task::spawn_blocking(move || {
-            inner.readers.stop();
-            inner.writer.stop();
             let threads =
                 std::mem::take(&mut *inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
-            for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("a thread of the database panicked");
-                }
-            }
+            // The writer last: only its connection can bring the WAL home and remove it.
+            inner.readers.stop();
+            threads.readers.into_iter().for_each(join);
+            inner.writer.stop();
+            threads.writer.into_iter().for_each(join);
         });
         if closing.await.is_err() {
             tracing::error!("the database could not be closed in order");
@@ -247,6 +254,12 @@ impl Database {
         tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
             .await
             .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the database panicked");
     }
 }
 

@@ -111,10 +111,10 @@ fn request_span(request: &Request) -> Span {
     tracing::info_span!("request", request.id = id, method = %request.method(), path = request.uri().path())
 }
 
-fn log_response(response: &Response, duration: Duration, _span: &Span) {
+fn log_response(response: &Response, duration: Duration, span: &Span) {
     let status = response.status().as_u16();
-    let duration_ms = duration.as_secs_f64() * 1_000.0;
-    tracing::info!(status, duration_ms = %format_args!("{duration_ms:.1}"), "answered");
+    let duration_ms = (duration.as_secs_f64() * 10_000.0).round() / 10.0;
+    tracing::info!(parent: span, status, duration_ms, "answered");
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {

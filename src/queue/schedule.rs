@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use croner::Cron;
@@ -71,6 +73,8 @@ impl Schedule {
 pub struct Scheduler {
     queue: Queue,
     crons: Vec<(Entry, Cron)>,
+    /// The last tick of each entry that is known here, so that the database is asked only when one is due.
+    last: Mutex<HashMap<&'static str, i64>>,
 }
 
 impl Scheduler {
@@ -93,14 +97,14 @@ impl Scheduler {
             .into_iter()
             .map(parse)
             .collect::<Result<_, _>>()?;
-        Ok(Self { queue, crons })
+        let last = Mutex::default();
+        Ok(Self { queue, crons, last })
     }
 
     /// Enqueues what is due, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut last = HashMap::new();
         while !stop.is_cancelled() {
-            let wait = match self.tick(&mut last).await {
+            let wait = match self.tick().await {
                 Ok(()) => self.until_next(),
                 Err(error) => {
                     tracing::warn!(%error, "a tick of the schedule could not be enqueued");
@@ -114,18 +118,31 @@ impl Scheduler {
         }
     }
 
-    /// Enqueues the latest tick of each entry that has one which is not enqueued yet.
-    async fn tick(&self, last: &mut HashMap<&'static str, i64>) -> database::Result<()> {
+    /// Enqueues the latest tick of each entry that has one which is not enqueued yet, and returns.
+    ///
+    /// [`run`](Self::run) calls this whenever one is due; a test may, with a clock that it holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Database::write`](crate::database::Database::write); what is left is due at the next call.
+    pub async fn tick(&self) -> database::Result<()> {
         let now = self.queue.database.now();
         for (entry, cron) in &self.crons {
-            let before = match last.get(entry.name) {
-                Some(before) => *before,
+            let known = self
+                .last
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(entry.name)
+                .copied();
+            let before = match known {
+                Some(before) => before,
                 None => self.first(entry.name, now).await?,
             };
             let tick = previous(cron, now).map_or(before, Timestamp::as_millisecond);
             if tick > before {
                 self.enqueue(entry, tick).await?;
             }
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             last.insert(entry.name, tick.max(before));
         }
         Ok(())

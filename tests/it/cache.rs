@@ -134,7 +134,9 @@ async fn a_file_that_is_no_database_is_made_anew() {
 async fn a_file_damaged_under_the_running_cache_is_made_anew() {
     let (folder, cache, _) = cache().await;
     for number in 0..400 {
-        cache.put(&format!("k{number}"), &"x".repeat(1_000), None).await;
+        cache
+            .put(&format!("k{number}"), &"x".repeat(1_000), None)
+            .await;
     }
     let path = settings(folder.path()).path;
     cache.close().await;
@@ -150,7 +152,12 @@ async fn a_file_damaged_under_the_running_cache_is_made_anew() {
     cache.put("after", &"v", None).await;
     assert_eq!(text(&cache, "after").await.as_deref(), Some("v"));
     cache.close().await;
-    assert!(Cache::check(&settings(folder.path())).await.unwrap().is_ok());
+    assert!(
+        Cache::check(&settings(folder.path()))
+            .await
+            .unwrap()
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -192,7 +199,8 @@ async fn a_value_over_the_bound_is_returned_and_not_kept() {
     };
     let cache = Cache::open(&small, Clock::system()).await;
     let large = "x".repeat(3_000);
-    let value: Result<String, Infallible> = cache.fetch("k", None, async || Ok(large.clone())).await;
+    let value: Result<String, Infallible> =
+        cache.fetch("k", None, async || Ok(large.clone())).await;
     assert_eq!(value.unwrap(), large);
     assert_eq!(text(&cache, "k").await, None);
 }
@@ -219,7 +227,14 @@ async fn a_full_cache_forgets_what_was_put_first() {
 #[tokio::test]
 async fn odd_keys_are_keys() {
     let (_folder, cache, _) = cache().await;
-    for key in ["", " ", "'; DROP TABLE entries; --", "ключ", "\0", &"long".repeat(5_000)] {
+    for key in [
+        "",
+        " ",
+        "'; DROP TABLE entries; --",
+        "ключ",
+        "\0",
+        &"long".repeat(5_000),
+    ] {
         cache.put(key, &key.len(), None).await;
         assert_eq!(cache.get(key).await, Some(key.len()), "{key:.20}");
     }

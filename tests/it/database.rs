@@ -88,7 +88,11 @@ async fn a_write_that_fails_takes_back_only_itself() {
     for write in writes.collect::<Vec<_>>() {
         failed += u32::from(write.await.unwrap().is_err());
     }
-    let mut kept: Vec<u32> = texts(&database).await.iter().map(|text| text.parse().unwrap()).collect();
+    let mut kept: Vec<u32> = texts(&database)
+        .await
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
     kept.sort_unstable();
     assert_eq!(failed, 10);
     assert_eq!(kept, (0..20).step_by(2).collect::<Vec<_>>());
@@ -102,7 +106,10 @@ async fn a_write_that_panics_is_rolled_back_and_the_next_one_works() {
         panic!("on purpose");
     });
     let error = write.await.unwrap_err();
-    assert!(matches!(&error, Error::Panicked(text) if text == "on purpose"), "{error}");
+    assert!(
+        matches!(&error, Error::Panicked(text) if text == "on purpose"),
+        "{error}"
+    );
     insert(&database, "kept").await.unwrap();
     assert_eq!(texts(&database).await, ["kept"]);
 }
@@ -135,7 +142,10 @@ async fn a_write_cannot_end_its_own_transaction() {
             Ok(tx.execute_batch(sql)?)
         });
         let error = write.await.unwrap_err().to_string();
-        assert!(error.contains("begins and commits by itself"), "{sql}: {error}");
+        assert!(
+            error.contains("begins and commits by itself"),
+            "{sql}: {error}"
+        );
     }
     assert!(texts(&database).await.is_empty());
 }
@@ -255,7 +265,10 @@ async fn one_more_than_may_wait_is_refused_at_once() {
     // Polled once, they wait in the queue.
     assert!(futures_pending(&mut first).await && futures_pending(&mut second).await);
     let refused = insert(&database, "3").await;
-    assert!(matches!(refused, Err(Error::Overloaded { waiting_max: 2 })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Overloaded { waiting_max: 2 })),
+        "{refused:?}"
+    );
     go_on.send(()).unwrap();
     held.await.unwrap().unwrap();
     first.await.unwrap();
@@ -302,7 +315,9 @@ async fn concurrent_writes_all_succeed_in_the_order_of_each_task() {
             let database = database.clone();
             tokio::spawn(async move {
                 for number in 0..50 {
-                    insert(&database, &format!("{task}/{number}")).await.unwrap();
+                    insert(&database, &format!("{task}/{number}"))
+                        .await
+                        .unwrap();
                     assert!(!texts(&database).await.is_empty());
                 }
             })
@@ -314,7 +329,9 @@ async fn concurrent_writes_all_succeed_in_the_order_of_each_task() {
     let texts = texts(&database).await;
     assert_eq!(texts.len(), 16 * 50);
     for task in 0..16 {
-        let of_task = texts.iter().filter_map(|text| text.strip_prefix(&format!("{task}/")));
+        let of_task = texts
+            .iter()
+            .filter_map(|text| text.strip_prefix(&format!("{task}/")));
         let numbers: Vec<u32> = of_task.map(|number| number.parse().unwrap()).collect();
         assert_eq!(numbers, (0..50).collect::<Vec<_>>());
     }
@@ -325,7 +342,10 @@ async fn a_constraint_of_the_schema_is_named() {
     let (_folder, database) = database().await;
     insert(&database, "same").await.unwrap();
     let error = insert(&database, "same").await.unwrap_err();
-    assert_eq!(error.constraint(), Some("UNIQUE constraint failed: notes.text"));
+    assert_eq!(
+        error.constraint(),
+        Some("UNIQUE constraint failed: notes.text")
+    );
 }
 
 #[tokio::test]
@@ -359,7 +379,10 @@ fn pragmas(conn: &rusqlite::Connection) -> Result<Vec<String>> {
             })
         })
     };
-    Ok(names.split_whitespace().map(value).collect::<rusqlite::Result<_>>()?)
+    Ok(names
+        .split_whitespace()
+        .map(value)
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 #[tokio::test]
@@ -368,7 +391,10 @@ async fn a_closed_database_answers_that_it_is() {
     let other_handle = database.clone();
     insert(&database, "kept").await.unwrap();
     database.close().await;
-    assert!(matches!(insert(&other_handle, "late").await, Err(Error::Closed)));
+    assert!(matches!(
+        insert(&other_handle, "late").await,
+        Err(Error::Closed)
+    ));
     let read = other_handle.read(|_| Ok(()));
     assert!(matches!(read.await, Err(Error::Closed)));
 }
@@ -392,16 +418,27 @@ async fn a_file_that_is_no_database_is_refused_and_untouched() {
     std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
     let text = "this is a text and no database. ".repeat(200);
     std::fs::write(&settings.path, &text).unwrap();
-    let error = Database::open(&settings, Clock::system()).unwrap_err().to_string();
-    assert!(error.contains("test.sqlite3") && error.contains("not a SQLite database"), "{error}");
+    let error = Database::open(&settings, Clock::system())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("test.sqlite3") && error.contains("not a SQLite database"),
+        "{error}"
+    );
     assert_eq!(std::fs::read_to_string(&settings.path).unwrap(), text);
 }
 
 #[tokio::test]
 async fn a_path_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("data"), "a file where a folder should be").unwrap();
-    let error = Database::open(&settings(folder.path()), Clock::system()).unwrap_err().to_string();
+    std::fs::write(
+        folder.path().join("data"),
+        "a file where a folder should be",
+    )
+    .unwrap();
+    let error = Database::open(&settings(folder.path()), Clock::system())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("cannot make the directory"), "{error}");
 }
 
@@ -411,14 +448,20 @@ async fn migrations_are_applied_once_and_listed() {
     assert!(database.migrate(&[NOTES]).await.unwrap().is_empty());
     let steps = database.migrations(&[NOTES]).await.unwrap();
     assert_eq!(steps.len(), 1);
-    assert_eq!((steps[0].set, steps[0].name.as_str()), ("notes", "V1__notes"));
+    assert_eq!(
+        (steps[0].set, steps[0].name.as_str()),
+        ("notes", "V1__notes")
+    );
     assert!(steps[0].applied_at.is_some());
 }
 
 const MORE: Migrations = Migrations::new(
     "notes",
     &[
-        ("V1__notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;"),
+        (
+            "V1__notes",
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;",
+        ),
         ("V2__colours", "ALTER TABLE notes ADD COLUMN colour TEXT;"),
     ],
 );
@@ -436,15 +479,24 @@ async fn a_file_newer_than_the_program_is_refused() {
     let (_folder, database) = database().await;
     database.migrate(&[MORE]).await.unwrap();
     let error = database.migrate(&[NOTES]).await.unwrap_err().to_string();
-    assert!(error.contains("newer than the program") && error.contains("V2__colours"), "{error}");
+    assert!(
+        error.contains("newer than the program") && error.contains("V2__colours"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn an_applied_migration_that_was_changed_is_refused() {
     let (_folder, database) = database().await;
-    let changed = Migrations::new("notes", &[("V1__notes", "CREATE TABLE notes (id INTEGER) STRICT;")]);
+    let changed = Migrations::new(
+        "notes",
+        &[("V1__notes", "CREATE TABLE notes (id INTEGER) STRICT;")],
+    );
     let error = database.migrate(&[changed]).await.unwrap_err().to_string();
-    assert!(error.contains("changed after it had been applied"), "{error}");
+    assert!(
+        error.contains("changed after it had been applied"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -454,11 +506,21 @@ async fn a_migration_that_fails_leaves_the_file_as_it_was() {
     let broken = Migrations::new(
         "other",
         &[
-            ("V1__good", "CREATE TABLE good (id INTEGER) STRICT; DELETE FROM notes;"),
-            ("V2__bad", "CREATE TABLE bad (id INTEGER) STRICT; INSERT INTO nowhere VALUES (1);"),
+            (
+                "V1__good",
+                "CREATE TABLE good (id INTEGER) STRICT; DELETE FROM notes;",
+            ),
+            (
+                "V2__bad",
+                "CREATE TABLE bad (id INTEGER) STRICT; INSERT INTO nowhere VALUES (1);",
+            ),
         ],
     );
-    let error = database.migrate(&[NOTES, broken]).await.unwrap_err().to_string();
+    let error = database
+        .migrate(&[NOTES, broken])
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("nowhere"), "{error}");
     assert_eq!(texts(&database).await, ["kept"]);
     let tables = database.read(|conn| {
@@ -478,7 +540,11 @@ async fn a_migration_that_breaks_a_foreign_key_is_taken_back() {
             "CREATE TABLE tags (note INTEGER REFERENCES notes (id)) STRICT; INSERT INTO tags VALUES (7);",
         )],
     );
-    let error = database.migrate(&[NOTES, broken]).await.unwrap_err().to_string();
+    let error = database
+        .migrate(&[NOTES, broken])
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("tags") && error.contains("notes"), "{error}");
 }
 
@@ -486,7 +552,9 @@ async fn a_migration_that_breaks_a_foreign_key_is_taken_back() {
 async fn a_check_finds_a_damaged_page() {
     let (folder, database) = database().await;
     for number in 0..500 {
-        insert(&database, &format!("{number} {}", "x".repeat(200))).await.unwrap();
+        insert(&database, &format!("{number} {}", "x".repeat(200)))
+            .await
+            .unwrap();
     }
     assert!(database.check().await.unwrap().is_ok());
     database.close().await;

@@ -1,1 +1,14 @@
-fn main() {}
+//! The tests: one binary, a module per theme.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics says where")]
+
+mod support;
+
+mod browser;
+mod cache;
+mod config;
+mod database;
+mod lifecycle;
+mod load;
+mod queue;
+mod tidy;

@@ -69,7 +69,11 @@ impl Job for Act {
 
     async fn run(self, notes: Notes) -> Result<Outcome, BoxError> {
         notes.add(&self.word);
-        let before = notes.all().iter().filter(|word| **word == self.word).count();
+        let before = notes
+            .all()
+            .iter()
+            .filter(|word| **word == self.word)
+            .count();
         match self.word.as_str() {
             "fail" => Err("it failed".into()),
             "fail once" if before == 1 => Err("it failed".into()),
@@ -128,7 +132,9 @@ impl Site {
 
     async fn enqueue(&self, request: impl Into<Request>) -> Option<i64> {
         let (queue, request) = (self.queue.clone(), request.into());
-        let write = self.database.write(move |tx| Ok(queue.enqueue(tx, request)?));
+        let write = self
+            .database
+            .write(move |tx| Ok(queue.enqueue(tx, request)?));
         write.await.unwrap()
     }
 
@@ -144,7 +150,10 @@ impl Site {
     /// Runs a worker until no job waits or runs any more.
     async fn drain(&self) {
         let (stop, worker) = self.work(Settings::default());
-        wait_for("end of it", SOON, async || (self.pending().await == 0).then_some(())).await;
+        wait_for("end of it", SOON, async || {
+            (self.pending().await == 0).then_some(())
+        })
+        .await;
         stop.cancel();
         worker.await.unwrap();
     }
@@ -225,7 +234,10 @@ async fn a_waiting_worker_is_woken_by_the_commit() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let start = Instant::now();
     site.enqueue(&Act::new("go")).await;
-    wait_for("end of it", SOON, async || (site.notes.all() == ["go"]).then_some(())).await;
+    wait_for("end of it", SOON, async || {
+        (site.notes.all() == ["go"]).then_some(())
+    })
+    .await;
     assert!(start.elapsed() < Duration::from_secs(5));
     stop.cancel();
     worker.await.unwrap();
@@ -242,7 +254,11 @@ async fn an_error_a_panic_and_a_timeout_are_each_tried_again() {
         let id = site.enqueue(&Act::new(word)).await.unwrap();
         site.drain().await;
         let (state, attempt, _, text) = site.row(id).await;
-        assert_eq!((state.as_str(), attempt, text.as_deref()), ("completed", 2, Some(error)), "{word}");
+        assert_eq!(
+            (state.as_str(), attempt, text.as_deref()),
+            ("completed", 2, Some(error)),
+            "{word}"
+        );
     }
 }
 
@@ -252,7 +268,10 @@ async fn a_job_that_keeps_failing_is_discarded_with_its_error() {
     let id = site.enqueue(&Act::new("fail")).await.unwrap();
     site.drain().await;
     assert_eq!(site.notes.all(), ["fail", "fail", "fail"]);
-    assert_eq!(site.row(id).await, ("discarded".to_owned(), 3, 0, Some("it failed".to_owned())));
+    assert_eq!(
+        site.row(id).await,
+        ("discarded".to_owned(), 3, 0, Some("it failed".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -269,7 +288,10 @@ async fn a_cancelled_job_keeps_its_reason() {
     let site = Site::new(Clock::system()).await;
     let id = site.enqueue(&Act::new("cancel")).await.unwrap();
     site.drain().await;
-    assert_eq!(site.row(id).await, ("cancelled".to_owned(), 1, 0, Some("not needed".to_owned())));
+    assert_eq!(
+        site.row(id).await,
+        ("cancelled".to_owned(), 1, 0, Some("not needed".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -280,12 +302,16 @@ async fn a_delayed_job_waits_for_its_time() {
         poll_ms: 100,
         ..Settings::default()
     };
-    site.enqueue(Request::new(&Act::new("later")).run_in(Duration::from_secs(60))).await;
+    site.enqueue(Request::new(&Act::new("later")).run_in(Duration::from_secs(60)))
+        .await;
     let (stop, worker) = site.work(quick);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(site.notes.all().is_empty());
     clock.advance(Duration::from_secs(60));
-    wait_for("end of it", SOON, async || (site.notes.all() == ["later"]).then_some(())).await;
+    wait_for("end of it", SOON, async || {
+        (site.notes.all() == ["later"]).then_some(())
+    })
+    .await;
     stop.cancel();
     worker.await.unwrap();
 }
@@ -299,14 +325,18 @@ async fn what_is_due_runs_by_priority_and_then_by_time() {
         ("high", Priority::High),
         ("normal 2", Priority::Normal),
     ] {
-        site.enqueue(Request::new(&Act::new(word)).priority(priority)).await;
+        site.enqueue(Request::new(&Act::new(word)).priority(priority))
+            .await;
     }
     let one_at_a_time = Settings {
         workers: 1,
         ..Settings::default()
     };
     let (stop, worker) = site.work(one_at_a_time);
-    wait_for("end of it", SOON, async || (site.pending().await == 0).then_some(())).await;
+    wait_for("end of it", SOON, async || {
+        (site.pending().await == 0).then_some(())
+    })
+    .await;
     stop.cancel();
     worker.await.unwrap();
     assert_eq!(site.notes.all(), ["high", "normal 1", "normal 2", "low"]);
@@ -324,7 +354,10 @@ async fn no_more_jobs_run_at_a_time_than_there_are_workers() {
         ..Settings::default()
     };
     let (stop, worker) = site.work(three);
-    wait_for("end of it", SOON, async || (site.notes.all().len() == 3).then_some(())).await;
+    wait_for("end of it", SOON, async || {
+        (site.notes.all().len() == 3).then_some(())
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(site.notes.all().len(), 3);
     stop.cancel();
@@ -346,7 +379,10 @@ async fn a_stopped_worker_lets_a_job_end() {
     let site = Site::new(Clock::system()).await;
     let id = site.enqueue(&Act::new("slow")).await.unwrap();
     let (stop, worker) = site.work(Settings::default());
-    wait_for("end of it", SOON, async || (site.notes.all() == ["slow"]).then_some(())).await;
+    wait_for("end of it", SOON, async || {
+        (site.notes.all() == ["slow"]).then_some(())
+    })
+    .await;
     stop.cancel();
     worker.await.unwrap();
     assert_eq!(site.notes.all(), ["slow", "slow ended"]);
@@ -362,7 +398,10 @@ async fn a_stopped_worker_puts_back_what_does_not_end() {
         ..Settings::default()
     };
     let (stop, worker) = site.work(short);
-    wait_for("end of it", SOON, async || (site.notes.all() == ["linger"]).then_some(())).await;
+    wait_for("end of it", SOON, async || {
+        (site.notes.all() == ["linger"]).then_some(())
+    })
+    .await;
     stop.cancel();
     worker.await.unwrap();
     assert_eq!(site.row(id).await, ("available".to_owned(), 0, 0, None));
@@ -372,7 +411,8 @@ async fn a_stopped_worker_puts_back_what_does_not_end() {
 async fn jobs_of_a_dead_process_run_again() {
     let site = Site::new(Clock::system()).await;
     let id = site.enqueue(&Act::new("again")).await.unwrap();
-    site.sql("UPDATE jobs SET state = 'executing', attempt = 1").await;
+    site.sql("UPDATE jobs SET state = 'executing', attempt = 1")
+        .await;
     let rescued = site.queue.rescue().await.unwrap();
     assert_eq!((rescued.available, rescued.discarded), (1, 0));
     site.drain().await;
@@ -385,12 +425,16 @@ async fn a_job_that_keeps_killing_the_process_is_set_aside() {
     let site = Site::new(Clock::system()).await;
     let id = site.enqueue(&Linger {}).await.unwrap();
     for _ in 0..3 {
-        site.sql("UPDATE jobs SET state = 'executing', attempt = attempt + 1").await;
+        site.sql("UPDATE jobs SET state = 'executing', attempt = attempt + 1")
+            .await;
         site.queue.rescue().await.unwrap();
     }
     let (state, attempt, deaths, error) = site.row(id).await;
     assert_eq!((state.as_str(), attempt, deaths), ("discarded", 3, 3));
-    assert_eq!(error.as_deref(), Some("the process died while this job ran"));
+    assert_eq!(
+        error.as_deref(),
+        Some("the process died while this job ran")
+    );
 }
 
 #[tokio::test]
@@ -400,7 +444,10 @@ async fn a_job_of_an_unknown_kind_waits_and_spends_no_attempt() {
     site.sql("UPDATE jobs SET kind = 'of tomorrow'").await;
     let other = site.enqueue(&Act::new("known")).await.unwrap();
     let (stop, worker) = site.work(Settings::default());
-    wait_for("end of it", SOON, async || (site.row(other).await.0 == "completed").then_some(())).await;
+    wait_for("end of it", SOON, async || {
+        (site.row(other).await.0 == "completed").then_some(())
+    })
+    .await;
     stop.cancel();
     worker.await.unwrap();
     assert_eq!(site.row(id).await, ("available".to_owned(), 0, 0, None));
@@ -410,7 +457,8 @@ async fn a_job_of_an_unknown_kind_waits_and_spends_no_attempt() {
 async fn arguments_that_cannot_be_read_are_parked_with_the_reason() {
     let site = Site::new(Clock::system()).await;
     let id = site.enqueue(&Act::new("go")).await.unwrap();
-    site.sql("UPDATE jobs SET arguments = '{\"verb\": \"go\"}'").await;
+    site.sql("UPDATE jobs SET arguments = '{\"verb\": \"go\"}'")
+        .await;
     let (stop, worker) = site.work(Settings::default());
     let error = wait_for("end of it", SOON, async || site.row(id).await.3).await;
     stop.cancel();
@@ -434,7 +482,14 @@ async fn arguments_over_the_bound_are_refused() {
 async fn jobs_that_ended_long_ago_are_pruned_and_others_kept() {
     let clock = held();
     let site = Site::new(clock.clone()).await;
-    for state in ["completed", "discarded", "cancelled", "available", "executing", "retryable"] {
+    for state in [
+        "completed",
+        "discarded",
+        "cancelled",
+        "available",
+        "executing",
+        "retryable",
+    ] {
         let write = site.database.write(move |tx| {
             let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700)
                        INSERT INTO jobs (kind, arguments, state, priority, attempts_max, run_at, enqueued_at,
@@ -454,54 +509,62 @@ async fn jobs_that_ended_long_ago_are_pruned_and_others_kept() {
     assert_eq!(left, [State::Available, State::Executing, State::Retryable]);
 }
 
-async fn tick(site: &Site, expression: &str) -> (CancellationToken, JoinHandle<()>) {
+fn scheduler(site: &Site, expression: &str) -> Scheduler {
     let schedule = Schedule::default().cron::<Linger>(expression);
-    let scheduler = Scheduler::new(site.queue.clone(), schedule).unwrap();
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    (stop, tokio::spawn(async move { scheduler.run(token).await }))
+    Scheduler::new(site.queue.clone(), schedule).unwrap()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_tick_is_enqueued_once_by_two_schedulers() {
     let site = Site::new(held()).await;
-    let both = [tick(&site, "* * * * *").await, tick(&site, "* * * * *").await];
-    for _ in 0..3 {
-        // The schedulers sleep by tokio's clock, which is paused, and look at the held one.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let both = [scheduler(&site, "* * * * *"), scheduler(&site, "* * * * *")];
+    for ticks in 0..4 {
+        for scheduler in [&both[0], &both[1], &both[0]] {
+            scheduler.tick().await.unwrap();
+            assert_eq!(site.pending().await, ticks);
+        }
         site.clock.advance(Duration::from_secs(60));
-        tokio::time::sleep(Duration::from_secs(61)).await;
     }
-    for (stop, scheduler) in both {
-        stop.cancel();
-        scheduler.await.unwrap();
-    }
-    assert_eq!(site.pending().await, 3);
 }
 
 #[tokio::test]
 async fn ticks_missed_while_the_site_was_down_are_made_up_for_by_one() {
     let site = Site::new(held()).await;
-    let (stop, scheduler) = tick(&site, "0 * * * *").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    stop.cancel();
-    scheduler.await.unwrap();
+    scheduler(&site, "0 * * * *").tick().await.unwrap();
     assert_eq!(site.pending().await, 0, "an entry that is new begins now");
     site.clock.advance(Duration::from_secs(5 * 3_600));
-    let (stop, scheduler) = tick(&site, "0 * * * *").await;
-    wait_for("end of it", SOON, async || (site.pending().await == 1).then_some(())).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..2 {
+        scheduler(&site, "0 * * * *").tick().await.unwrap();
+        assert_eq!(site.pending().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_running_scheduler_enqueues_a_tick_when_its_time_comes() {
+    let site = Site::new(Clock::system()).await;
+    let scheduler = scheduler(&site, "* * * * * *");
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let running = tokio::spawn(async move { scheduler.run(token).await });
+    wait_for("second tick", SOON, async || {
+        (site.pending().await >= 2).then_some(())
+    })
+    .await;
     stop.cancel();
-    scheduler.await.unwrap();
-    assert_eq!(site.pending().await, 1);
+    running.await.unwrap();
 }
 
 #[tokio::test]
 async fn an_expression_that_cannot_be_read_is_named() {
     let site = Site::new(held()).await;
     let schedule = Schedule::default().cron::<Linger>("every morning");
-    let error = Scheduler::new(site.queue.clone(), schedule).unwrap_err().to_string();
-    assert!(error.contains("linger") && error.contains("every morning"), "{error}");
+    let error = Scheduler::new(site.queue.clone(), schedule)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("linger") && error.contains("every morning"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
