@@ -196,6 +196,8 @@ impl<S: Section> Site<S> {
         let router = self.router();
         let mut parts = self.start(listener, router, &stop);
         let ended = tokio::select! {
+            // A part that ends because it was told to is no news.
+            biased;
             () = stop.cancelled() => None,
             Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
         };

@@ -89,17 +89,22 @@ impl Job for CheckMonitor {
         let finding = probe::probe(&monitor.input.target).await;
         let queue = context.queue.clone();
         let alerts = !context.settings.webhook_url.is_empty();
-        context
-            .database
-            .write(move |tx| {
-                let alert = record(tx, &monitor, at, &finding)?;
-                if let Some(alert) = alert.filter(|_| alerts) {
-                    queue.enqueue(tx, &alert)?;
-                }
-                Ok(())
-            })
-            .await?;
-        Ok(Outcome::Complete)
+        let stored = context.database.write(move |tx| {
+            // Changed while the check ran: what it found is of something else.
+            if !is_still(tx, &monitor)? {
+                return Ok(false);
+            }
+            let alert = record(tx, &monitor, at, &finding)?;
+            if let Some(alert) = alert.filter(|_| alerts) {
+                queue.enqueue(tx, &alert)?;
+            }
+            Ok(true)
+        });
+        if stored.await? {
+            Ok(Outcome::Complete)
+        } else {
+            Ok(Outcome::Snooze(Duration::ZERO))
+        }
     }
 
     fn backoff(attempt: u32) -> Duration {
@@ -107,23 +112,23 @@ impl Job for CheckMonitor {
     }
 }
 
+fn is_still(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<bool> {
+    let now = monitors::find(tx, monitor.id)?;
+    Ok(now.is_some_and(|now| now.changed_at == monitor.changed_at))
+}
+
 /// Stores what a check found, begins or ends an incident, and says what there is to tell.
 fn record(
     tx: &Transaction<'_>,
-    before: &Monitor,
+    monitor: &Monitor,
     at: Timestamp,
     finding: &Finding,
 ) -> database::Result<Option<SendAlert>> {
-    let monitor = monitors::find(tx, before.id)?;
-    // Changed, paused or deleted while the check ran: it speaks of what is no more.
-    let Some(monitor) = monitor.filter(|monitor| monitor.changed_at == before.changed_at) else {
-        return Ok(None);
-    };
     history::insert(tx, monitor.id, at, finding)?;
     if finding.failure.is_some() {
-        failed(tx, &monitor)
+        failed(tx, monitor)
     } else {
-        succeeded(tx, &monitor)
+        succeeded(tx, monitor)
     }
 }
 

@@ -1,205 +1,24 @@
 //! What the queue promises.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
-use houseboat::database::BoxError;
 use houseboat::database::Clock;
-use houseboat::database::Database;
 use houseboat::database::Error;
 use houseboat::queue;
-use houseboat::queue::Job;
-use houseboat::queue::Jobs;
 use houseboat::queue::Maintenance;
-use houseboat::queue::Outcome;
 use houseboat::queue::Priority;
-use houseboat::queue::Queue;
 use houseboat::queue::Request;
-use houseboat::queue::Schedule;
-use houseboat::queue::Scheduler;
 use houseboat::queue::Settings;
 use houseboat::queue::State;
-use houseboat::queue::Worker;
-use jiff::Timestamp;
-use serde::Deserialize;
-use serde::Serialize;
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+use crate::support::jobs::Act;
+use crate::support::jobs::Linger;
+use crate::support::jobs::SOON;
+use crate::support::jobs::Site;
+use crate::support::jobs::held;
+use crate::support::jobs::open;
 use crate::support::waiting::wait_for;
-
-const SOON: Duration = Duration::from_secs(10);
-
-/// What the jobs of these tests are given: a list to write to.
-#[derive(Clone, Debug, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
-
-impl Notes {
-    fn add(&self, text: impl Into<String>) {
-        self.0.lock().unwrap().push(text.into());
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// A job that does what it is told.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Act {
-    word: String,
-}
-
-impl Act {
-    fn new(word: &str) -> Self {
-        let word = word.to_owned();
-        Self { word }
-    }
-}
-
-impl Job for Act {
-    const NAME: &'static str = "act";
-    const ATTEMPTS_MAX: u32 = 3;
-    const TIMEOUT: Duration = Duration::from_millis(300);
-    type Context = Notes;
-
-    async fn run(self, notes: Notes) -> Result<Outcome, BoxError> {
-        notes.add(&self.word);
-        let before = notes
-            .all()
-            .iter()
-            .filter(|word| **word == self.word)
-            .count();
-        match self.word.as_str() {
-            "fail" => Err("it failed".into()),
-            "fail once" if before == 1 => Err("it failed".into()),
-            "panic once" if before == 1 => panic!("on purpose"),
-            "hang once" if before == 1 => std::future::pending().await,
-            "snooze once" if before == 1 => Ok(Outcome::Snooze(Duration::from_millis(50))),
-            "cancel" => Ok(Outcome::Cancel("not needed".to_owned())),
-            "slow" => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                notes.add("slow ended");
-                Ok(Outcome::Complete)
-            }
-            _ => Ok(Outcome::Complete),
-        }
-    }
-
-    fn backoff(_attempt: u32) -> Duration {
-        Duration::from_millis(10)
-    }
-}
-
-/// A job that never ends by itself.
-#[derive(Debug, Default, Deserialize, Serialize)]
-struct Linger {}
-
-impl Job for Linger {
-    const NAME: &'static str = "linger";
-    type Context = Notes;
-
-    async fn run(self, notes: Notes) -> Result<Outcome, BoxError> {
-        notes.add("linger");
-        std::future::pending().await
-    }
-}
-
-struct Site {
-    folder: TempDir,
-    clock: Clock,
-    database: Database,
-    queue: Queue,
-    notes: Notes,
-}
-
-impl Site {
-    async fn new(clock: Clock) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (database, queue) = open(&folder, &clock).await;
-        Self {
-            folder,
-            clock,
-            database,
-            queue,
-            notes: Notes::default(),
-        }
-    }
-
-    async fn enqueue(&self, request: impl Into<Request>) -> Option<i64> {
-        let (queue, request) = (self.queue.clone(), request.into());
-        let write = self
-            .database
-            .write(move |tx| Ok(queue.enqueue(tx, request)?));
-        write.await.unwrap()
-    }
-
-    /// Runs a worker until the token is cancelled.
-    fn work(&self, settings: Settings) -> (CancellationToken, JoinHandle<()>) {
-        let jobs = Jobs::default().register::<Act>().register::<Linger>();
-        let worker = Worker::new(self.queue.clone(), jobs, self.notes.clone(), settings);
-        let stop = CancellationToken::new();
-        let token = stop.clone();
-        (stop, tokio::spawn(async move { worker.run(token).await }))
-    }
-
-    /// Runs a worker until no job waits or runs any more.
-    async fn drain(&self) {
-        let (stop, worker) = self.work(Settings::default());
-        wait_for("end of it", SOON, async || {
-            (self.pending().await == 0).then_some(())
-        })
-        .await;
-        stop.cancel();
-        worker.await.unwrap();
-    }
-
-    async fn pending(&self) -> u64 {
-        let counts = self.queue.counts().await.unwrap();
-        counts[&State::Available] + counts[&State::Executing] + counts[&State::Retryable]
-    }
-
-    async fn counts(&self) -> BTreeMap<State, u64> {
-        let mut counts = self.queue.counts().await.unwrap();
-        counts.retain(|_, count| *count > 0);
-        counts
-    }
-
-    /// The job's state, attempt, deaths and error.
-    async fn row(&self, id: i64) -> (String, u32, u32, Option<String>) {
-        let read = self.database.read(move |conn| {
-            let sql = "SELECT state, attempt, deaths, error FROM jobs WHERE id = ?1";
-            Ok(conn.query_row(sql, [id], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })?)
-        });
-        read.await.unwrap()
-    }
-
-    async fn sql(&self, sql: &'static str) {
-        let write = self.database.write(move |tx| Ok(tx.execute_batch(sql)?));
-        write.await.unwrap();
-    }
-}
-
-async fn open(folder: &TempDir, clock: &Clock) -> (Database, Queue) {
-    let settings = houseboat::database::Settings {
-        path: folder.path().join("site.sqlite3"),
-        ..houseboat::database::Settings::default()
-    };
-    let database = Database::open(&settings, clock.clone()).unwrap();
-    database.migrate(&[queue::MIGRATIONS]).await.unwrap();
-    let queue = Queue::new(database.clone());
-    (database, queue)
-}
-
-fn held() -> Clock {
-    Clock::held("2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap())
-}
 
 #[tokio::test]
 async fn a_job_runs_once_and_is_completed() {
@@ -507,64 +326,6 @@ async fn jobs_that_ended_long_ago_are_pruned_and_others_kept() {
     assert_eq!(maintenance.prune().await.unwrap(), 1_400);
     let left: Vec<_> = site.counts().await.into_keys().collect();
     assert_eq!(left, [State::Available, State::Executing, State::Retryable]);
-}
-
-fn scheduler(site: &Site, expression: &str) -> Scheduler {
-    let schedule = Schedule::default().cron::<Linger>(expression);
-    Scheduler::new(site.queue.clone(), schedule).unwrap()
-}
-
-#[tokio::test]
-async fn a_tick_is_enqueued_once_by_two_schedulers() {
-    let site = Site::new(held()).await;
-    let both = [scheduler(&site, "* * * * *"), scheduler(&site, "* * * * *")];
-    for ticks in 0..4 {
-        for scheduler in [&both[0], &both[1], &both[0]] {
-            scheduler.tick().await.unwrap();
-            assert_eq!(site.pending().await, ticks);
-        }
-        site.clock.advance(Duration::from_secs(60));
-    }
-}
-
-#[tokio::test]
-async fn ticks_missed_while_the_site_was_down_are_made_up_for_by_one() {
-    let site = Site::new(held()).await;
-    scheduler(&site, "0 * * * *").tick().await.unwrap();
-    assert_eq!(site.pending().await, 0, "an entry that is new begins now");
-    site.clock.advance(Duration::from_secs(5 * 3_600));
-    for _ in 0..2 {
-        scheduler(&site, "0 * * * *").tick().await.unwrap();
-        assert_eq!(site.pending().await, 1);
-    }
-}
-
-#[tokio::test]
-async fn a_running_scheduler_enqueues_a_tick_when_its_time_comes() {
-    let site = Site::new(Clock::system()).await;
-    let scheduler = scheduler(&site, "* * * * * *");
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    let running = tokio::spawn(async move { scheduler.run(token).await });
-    wait_for("second tick", SOON, async || {
-        (site.pending().await >= 2).then_some(())
-    })
-    .await;
-    stop.cancel();
-    running.await.unwrap();
-}
-
-#[tokio::test]
-async fn an_expression_that_cannot_be_read_is_named() {
-    let site = Site::new(held()).await;
-    let schedule = Schedule::default().cron::<Linger>("every morning");
-    let error = Scheduler::new(site.queue.clone(), schedule)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("linger") && error.contains("every morning"),
-        "{error}"
-    );
 }
 
 #[tokio::test]
