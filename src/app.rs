@@ -34,7 +34,7 @@ use crate::settings::Section;
 use crate::shutdown;
 
 /// What is left of `server.stop_ms` for closing the files, once requests and jobs have had theirs.
-const CLOSE: Duration = Duration::from_millis(1_000);
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// A site: its tables, routes, jobs, schedule and files. [`run`](crate::run) does the rest.
 pub struct App<S = NoSettings> {
@@ -169,7 +169,6 @@ impl<S: Section> Site<S> {
     }
 
     /// The routes, with every layer around them.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }
@@ -196,11 +195,11 @@ impl<S: Section> Site<S> {
         let router = self.router();
         let mut parts = self.start(listener, router, &stop);
         let ended = tokio::select! {
-            // A part that ends because it was told to is no news.
-            biased;
             () = stop.cancelled() => None,
             Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
         };
+        // A part that ends because it was told to is no news.
+        let ended = ended.filter(|_| !stop.is_cancelled());
         stop.cancel();
         finish(parts, stop_time.saturating_sub(CLOSE)).await;
         context.cache.close().await;

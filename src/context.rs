@@ -79,6 +79,6 @@ impl<S> FromRef<Context<S>> for Queue {
 
 impl<S> FromRef<Context<S>> for Arc<S> {
     fn from_ref(context: &Context<S>) -> Self {
-        Arc::clone(&context.settings)
+        Self::clone(&context.settings)
     }
 }

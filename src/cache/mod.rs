@@ -1,7 +1,7 @@
 //! A cache in a SQLite file of its own, which may be deleted at any time.
 //!
 //! Whatever goes wrong with the file is a miss and a warning, never an error: a file that is missing, damaged or of
-//! another version is made anew, and while it cannot be, the site runs without. Values are kept as MessagePack with
+//! another version is made anew, and while it cannot be, the site runs without. Values are kept as `MessagePack` with
 //! the names of their fields, so a value whose type has changed is a miss as well, and not garbage.
 //!
 //! The file is bounded (`cache.bytes_max`): what was put first goes first.

@@ -115,7 +115,7 @@ impl Writer {
             connection,
             clock,
             receiver,
-            group_max,
+            writes_max: group_max,
             inside,
         };
         let thread = std::thread::Builder::new()
@@ -182,7 +182,7 @@ struct Group {
     connection: Connection,
     clock: Clock,
     receiver: Receiver<Message>,
-    group_max: usize,
+    writes_max: usize,
     /// Whether a closure is running, so that the authorizer knows whose statement it sees.
     inside: Arc<AtomicBool>,
 }
@@ -218,7 +218,7 @@ impl Group {
         while let Some(write) = next.take() {
             self.one(write, &mut done);
             if done.lost.is_none()
-                && done.writes.len() < self.group_max
+                && done.writes.len() < self.writes_max
                 && started.elapsed() < GROUP_TIME_MAX
             {
                 match self.receiver.try_recv() {

@@ -37,7 +37,6 @@ use crate::http::error::explain;
 /// Puts the framework's routes beside a site's, and the layers around both.
 ///
 /// The site's routes must have their state already (`with_state`).
-#[must_use]
 pub fn router(routes: Router, assets: Assets, settings: &Settings) -> Router {
     let own = Assets::new(&[(
         "houseboat.css",
@@ -117,6 +116,7 @@ fn log_response(response: &Response, duration: Duration, span: &Span) {
     tracing::info!(parent: span, status, duration_ms, "answered");
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the layer calls it so")]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic
         .downcast_ref::<String>()

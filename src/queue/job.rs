@@ -49,7 +49,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// How often it is tried before it is discarded.
     const ATTEMPTS_MAX: u32 = 20;
     /// How long one attempt may take; then it is stopped at its next `await` and tried again.
-    const TIMEOUT: Duration = Duration::from_secs(300);
+    const TIMEOUT: Duration = Duration::from_mins(5);
     /// Which of the jobs that are due is claimed first.
     const PRIORITY: Priority = Priority::Normal;
 

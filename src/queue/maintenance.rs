@@ -11,7 +11,7 @@ use crate::queue::State;
 use crate::queue::store;
 
 /// How often old jobs are looked for.
-const PAUSE: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_mins(10);
 
 /// So many go in one transaction, so that a visitor's write waits a few milliseconds at the most.
 const BATCH: usize = 500;

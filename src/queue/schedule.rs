@@ -20,7 +20,7 @@ use crate::queue::Request;
 use crate::queue::store;
 
 /// The scheduler looks at the clock at least this often, in case somebody has set it.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
+const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 /// How long to wait before the ticks are tried again after the database refused.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);

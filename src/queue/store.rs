@@ -218,10 +218,17 @@ pub(super) fn finish(
     let now = tx.now_ms();
     let (state, run_at, finished_at, error) = match end {
         End::Complete => (State::Completed, None, Some(now), None),
-        End::Retry { wait, error } => (State::Retryable, after(now, *wait), None, Some(error)),
+        End::Retry { wait, error } => {
+            (State::Retryable, Some(after(now, *wait)), None, Some(error))
+        }
         End::Discard { error } => (State::Discarded, None, Some(now), Some(error)),
         End::Cancel { reason } => (State::Cancelled, None, Some(now), Some(reason)),
-        End::PutBack { wait, error } => (State::Available, after(now, *wait), None, error.as_ref()),
+        End::PutBack { wait, error } => (
+            State::Available,
+            Some(after(now, *wait)),
+            None,
+            error.as_ref(),
+        ),
     };
     let spent = u32::from(!matches!(end, End::PutBack { .. }));
     tx.prepare_cached(
@@ -334,8 +341,8 @@ pub(super) fn record_tick(tx: &Transaction<'_>, name: &str, at_ms: i64) -> rusql
     Ok(changed == 1)
 }
 
-fn after(now: i64, wait: Duration) -> Option<i64> {
-    Some(now.saturating_add(millis(wait)))
+fn after(now: i64, wait: Duration) -> i64 {
+    now.saturating_add(millis(wait))
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -26,7 +26,7 @@ use crate::queue::store::End;
 const REFUSED_WAIT: Duration = Duration::from_millis(500);
 
 /// A job whose arguments cannot be read waits this long for a program that can.
-const PARKED_WAIT: Duration = Duration::from_secs(3_600);
+const PARKED_WAIT: Duration = Duration::from_hours(1);
 
 /// Runs the jobs of a queue, so many at a time.
 #[derive(Debug)]
@@ -212,7 +212,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         match recorded {
             Ok(()) => tracing::info!(put_back = left, "the worker has stopped"),
             Err(error) => {
-                tracing::error!(%error, "what the jobs did could not be recorded; they run again")
+                tracing::error!(%error, "what the jobs did could not be recorded; they run again");
             }
         }
     }

@@ -20,8 +20,8 @@ use crate::site::probe::Failure;
 use crate::site::probe::Finding;
 
 /// The chart of a day has so many points at the most: 288.
-pub(crate) const FIVE_MINUTES: Duration = Duration::from_secs(300);
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const FIVE_MINUTES: Duration = Duration::from_mins(5);
+const HOUR: Duration = Duration::from_hours(1);
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 /// Five-minute periods are read for a day back, so two are kept.

@@ -37,7 +37,7 @@ use crate::site::views::frame;
 use crate::site::views::missing;
 
 /// Uptimes are of the time up to now, so a page without news is made anew after this.
-const STATUS_TTL: Duration = Duration::from_secs(60);
+const STATUS_TTL: Duration = Duration::from_mins(1);
 
 pub(crate) fn routes() -> Router<Context> {
     Router::new()
@@ -56,7 +56,7 @@ async fn status(State(context): State<Context>) -> Result<Html<String>> {
     let Context {
         database, cache, ..
     } = context;
-    let revision = database.read(|conn| monitors::revision(conn)).await?;
+    let revision = database.read(monitors::revision).await?;
     let key = format!("status:{revision}");
     let page = cache.fetch(&key, STATUS_TTL, async || -> Result<String> {
         let now = database.now();

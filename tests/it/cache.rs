@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use tempfile::TempDir;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn settings(folder: &Path) -> Settings {
     Settings {
@@ -46,7 +46,7 @@ async fn an_entry_expires_when_its_time_is_over_and_not_before() {
     let (_folder, cache, clock) = cache().await;
     cache.put("minute", &"m", MINUTE).await;
     cache.put("ever", &"e", None).await;
-    clock.advance(MINUTE - Duration::from_millis(1));
+    clock.advance(MINUTE.checked_sub(Duration::from_millis(1)).unwrap());
     assert!(text(&cache, "minute").await.is_some());
     clock.advance(Duration::from_millis(1));
     assert_eq!(text(&cache, "minute").await, None);

@@ -224,7 +224,7 @@ async fn a_transaction_has_one_time_which_a_test_can_hold() {
     let database = Database::open(&settings(folder.path()), clock.clone()).unwrap();
     let write = database.write(move |tx| {
         let before = tx.now();
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         Ok((before, tx.now()))
     });
     assert_eq!(write.await.unwrap(), (start, start));

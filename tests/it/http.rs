@@ -64,7 +64,7 @@ fn routes() -> Router<Context> {
         .route(
             "/slow",
             get(async || {
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
                 "late"
             }),
         )

@@ -121,12 +121,12 @@ async fn a_delayed_job_waits_for_its_time() {
         poll_ms: 100,
         ..Settings::default()
     };
-    site.enqueue(Request::new(&Act::new("later")).run_in(Duration::from_secs(60)))
+    site.enqueue(Request::new(&Act::new("later")).run_in(Duration::from_mins(1)))
         .await;
     let (stop, worker) = site.work(quick);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(site.notes.all().is_empty());
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     wait_for("end of it", SOON, async || {
         (site.notes.all() == ["later"]).then_some(())
     })
@@ -320,9 +320,9 @@ async fn jobs_that_ended_long_ago_are_pruned_and_others_kept() {
     }
     let maintenance = Maintenance::new(site.queue.clone(), Settings::default());
     assert_eq!(maintenance.prune().await.unwrap(), 0);
-    clock.advance(Duration::from_secs(25 * 3_600));
+    clock.advance(Duration::from_hours(25));
     assert_eq!(maintenance.prune().await.unwrap(), 700);
-    clock.advance(Duration::from_secs(30 * 24 * 3_600));
+    clock.advance(Duration::from_hours(720));
     assert_eq!(maintenance.prune().await.unwrap(), 1_400);
     let left: Vec<_> = site.counts().await.into_keys().collect();
     assert_eq!(left, [State::Available, State::Executing, State::Retryable]);

@@ -27,7 +27,7 @@ async fn a_tick_is_enqueued_once_by_two_schedulers() {
             scheduler.tick().await.unwrap();
             assert_eq!(site.pending().await, ticks);
         }
-        site.clock.advance(Duration::from_secs(60));
+        site.clock.advance(Duration::from_mins(1));
     }
 }
 
@@ -36,7 +36,7 @@ async fn ticks_missed_while_the_site_was_down_are_made_up_for_by_one() {
     let site = Site::new(held()).await;
     scheduler(&site, "0 * * * *").tick().await.unwrap();
     assert_eq!(site.pending().await, 0, "an entry that is new begins now");
-    site.clock.advance(Duration::from_secs(5 * 3_600));
+    site.clock.advance(Duration::from_hours(5));
     for _ in 0..2 {
         scheduler(&site, "0 * * * *").tick().await.unwrap();
         assert_eq!(site.pending().await, 1);
@@ -62,7 +62,7 @@ async fn a_running_scheduler_enqueues_a_tick_when_its_time_comes() {
 async fn an_expression_that_cannot_be_read_is_named() {
     let site = Site::new(held()).await;
     let schedule = Schedule::default().cron::<Linger>("every morning");
-    let error = Scheduler::new(site.queue.clone(), schedule)
+    let error = Scheduler::new(site.queue, schedule)
         .unwrap_err()
         .to_string();
     assert!(
