@@ -25,6 +25,10 @@ pub mod app;
 
 pub mod cli;
 
+// So that a site has the versions that fit: a program can link SQLite once only.
+pub use axum;
+pub use rusqlite;
+
 pub use crate::app::App;
 pub use crate::cli::run;
 pub use crate::config::Config;
