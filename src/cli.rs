@@ -78,7 +78,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     if let Command::Config = command {
         return print(&config.to_string());
     }
-    logs::init(&config.log);
+    logs::init(&config.log, &config.environment);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -20,13 +20,16 @@ use crate::settings::Section;
 /// Crates that tell at `info` what is of no use to an operator.
 const QUIET: &str = "refinery_core=warn";
 
+/// The environment of whoever works on the site.
+const DEVELOPMENT: &str = "development";
+
 /// What is logged, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// A level, or directives such as `info,houseboat::queue=debug`; `info` by default.
     pub level: String,
-    /// The form of a line; text by default.
+    /// The form of a line; `auto` by default.
     pub format: Format,
 }
 
@@ -34,6 +37,8 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
+    /// Text in the environment `development`, JSON in every other.
+    Auto,
     /// For people; in colour on a terminal.
     Text,
     /// One object a line, with the fields of the line at its top and its spans in `spans`.
@@ -72,16 +77,24 @@ fn is_any_of(word: &str, levels: &[&str]) -> bool {
 
 /// Sends log lines to standard error from now on, for the whole process.
 ///
+/// The environment decides what [`Format::Auto`] is.
+///
 /// The first call decides: a second one, or one after another subscriber was installed, changes
 /// nothing. A level that [`Section::check`] would refuse counts as `info`.
-pub fn init(settings: &Settings) {
-    let is_new = subscriber(settings, io::stderr).try_init().is_ok();
+pub fn init(settings: &Settings, environment: &str) {
+    let is_new = subscriber(settings, environment, io::stderr)
+        .try_init()
+        .is_ok();
     if is_new && EnvFilter::builder().parse(&settings.level).is_err() {
         tracing::warn!(level = settings.level, "no such log level; logging at info");
     }
 }
 
-fn subscriber<W>(settings: &Settings, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    settings: &Settings,
+    environment: &str,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -90,21 +103,19 @@ where
     let filter = EnvFilter::builder()
         .parse(level)
         .unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = match settings.format {
+        Format::Auto => environment != DEVELOPMENT,
+        format => format == Format::Json,
+    };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(settings.format == Format::Text && io::stderr().is_terminal())
+        .with_ansi(!json && io::stderr().is_terminal())
         .with_writer(writer);
-    match settings.format {
-        Format::Text => Box::new(lines.compact().finish()),
-        Format::Json => Box::new(
-            lines
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(true)
-                .finish(),
-        ),
+    if !json {
+        return Box::new(lines.compact().finish());
     }
+    let lines = lines.json().flatten_event(true);
+    Box::new(lines.with_current_span(false).with_span_list(true).finish())
 }
 
 #[cfg(test)]
@@ -128,10 +139,10 @@ mod tests {
         }
     }
 
-    fn logged(settings: &Settings) -> String {
+    fn logged(settings: &Settings, environment: &str) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(settings, move || writer.clone());
+        let subscriber = subscriber(settings, environment, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             let request = tracing::info_span!("request", request.id = "r-1");
             let _request = request.enter();
@@ -148,16 +159,21 @@ mod tests {
             format: Format::Json,
             ..Settings::default()
         };
-        let line: serde_json::Value = serde_json::from_str(&logged(&json)).unwrap();
-        assert_eq!(line["message"], "enqueued");
-        assert_eq!(line["job.id"], 7);
-        assert_eq!(line["level"], "INFO");
-        assert_eq!(line["spans"][0]["request.id"], "r-1");
+        for line in [
+            logged(&json, DEVELOPMENT),
+            logged(&Settings::default(), "production"),
+        ] {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(line["message"], "enqueued");
+            assert_eq!(line["job.id"], 7);
+            assert_eq!(line["level"], "INFO");
+            assert_eq!(line["spans"][0]["request.id"], "r-1");
+        }
     }
 
     #[test]
     fn a_line_of_text_carries_the_id_of_its_request_and_no_colour() {
-        let line = logged(&Settings::default());
+        let line = logged(&Settings::default(), DEVELOPMENT);
         assert_eq!(line.lines().count(), 1, "{line}");
         assert!(line.contains("enqueued"), "{line}");
         assert!(line.contains("request.id=\"r-1\""), "{line}");
@@ -166,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_second_init_does_nothing() {
-        init(&Settings::default());
-        init(&Settings::default());
+        init(&Settings::default(), DEVELOPMENT);
+        init(&Settings::default(), DEVELOPMENT);
     }
 
     #[test]

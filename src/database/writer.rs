@@ -203,6 +203,13 @@ impl Group {
                 break;
             }
         }
+        // A connection that has never written does not know of the WAL, and would leave it behind.
+        if let Err(error) = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        {
+            tracing::warn!(%error, "the last checkpoint failed; the next start makes up for it");
+        }
     }
 
     /// Stores one group; says whether the thread is to go on.

@@ -140,7 +140,7 @@ fn succeeded(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<Option
 
 fn failed(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<Option<SendAlert>> {
     let failures = monitors::count_failure(tx, monitor.id)?;
-    if failures < monitor.input.failures_max {
+    if monitor.down || failures < monitor.input.failures_max {
         return Ok(None);
     }
     let first = history::first_of_last(tx, monitor.id, failures)?;

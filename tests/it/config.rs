@@ -100,14 +100,6 @@ fn nothing_needs_to_be_configured() {
 }
 
 #[test]
-fn the_files_of_this_package_are_sound() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-    let production: Config<NoSettings> =
-        load_from(&folder, &[("HOUSEBOAT_ENV", "production")]).unwrap();
-    assert_eq!(production.log.format, houseboat::logs::Format::Json);
-}
-
-#[test]
 fn each_layer_covers_the_one_before() {
     let folder = Folder::new(&[(
         "production.toml",

@@ -6,12 +6,14 @@ mod support;
 
 mod browser;
 mod cache;
+mod cli;
 mod config;
 mod database;
 mod http;
 mod lifecycle;
 mod load;
 mod migrations;
+mod monitor;
 mod queue;
 mod schedule;
 mod tidy;

@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod jobs;
 pub(crate) mod process;
 pub(crate) mod site;

@@ -173,7 +173,8 @@ impl Drop for TestProcess {
     }
 }
 
-fn command(folder: &Path) -> Command {
+/// The program, to be run in `folder`, with nothing of this environment but what it needs.
+pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_houseboat"));
     command
         .current_dir(folder)
