@@ -11,10 +11,10 @@ use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware;
-use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
+use tower::ServiceBuilder;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -52,26 +52,15 @@ pub fn router(routes: Router, assets: Assets, settings: &Settings) -> Router {
     layers(routes, look, settings)
 }
 
-/// From the inside out: what stands last here sees a request first.
+/// Every layer, in the order in which a request meets them.
+///
+/// They are one stack, and not a `Router::layer` each, which would cost an allocation a layer and request.
 fn layers(routes: Router, look: Look, settings: &Settings) -> Router {
-    routes
-        // Bodies: by their stated length at once, by what really comes as it is read.
-        .layer(DefaultBodyLimit::max(settings.body_bytes_max))
-        .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
-        // Writes are taken from pages of this site only.
-        .layer(CsrfLayer::new())
-        // A handler that takes too long is dropped; what it had begun to write is finished all the same.
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            settings.request_timeout(),
-        ))
-        .layer(CatchPanicLayer::custom(panicked))
-        // Above all that can refuse, so that every refusal gets its page.
-        .layer(middleware::from_fn_with_state(look, explain))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
-        .layer(middleware::from_fn(security_headers))
-        .layer(PropagateRequestIdLayer::x_request_id())
-        // Sees everything above, and the id below.
+    let stack = ServiceBuilder::new()
+        // An id from outside is not trusted: it could be another's, or a kilobyte long.
+        .map_request(drop_request_id)
+        .layer(SetRequestIdLayer::x_request_id(NewRequestId))
+        // Sees everything below, and the id above.
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(request_span)
@@ -81,14 +70,28 @@ fn layers(routes: Router, look: Look, settings: &Settings) -> Router {
                 .on_failure(())
                 .on_response(log_response),
         )
-        .layer(SetRequestIdLayer::x_request_id(NewRequestId))
-        // An id from outside is not trusted: it could be another's, or a kilobyte long.
-        .layer(middleware::map_request(drop_request_id))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .map_response(security_headers)
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        // Above all that can refuse, so that every refusal gets its page.
+        .layer(middleware::from_fn_with_state(look, explain))
+        .layer(CatchPanicLayer::custom(panicked))
+        // A handler that takes too long is dropped; what it had begun to write is finished all the same.
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            settings.request_timeout(),
+        ))
+        // Writes are taken from pages of this site only.
+        .layer(CsrfLayer::new())
+        // Bodies: by their stated length at once, by what really comes as it is read.
+        .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
+        .layer(DefaultBodyLimit::max(settings.body_bytes_max));
+    routes.layer(stack)
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-async fn drop_request_id(mut request: Request) -> Request {
+fn drop_request_id(mut request: Request) -> Request {
     request.headers_mut().remove(REQUEST_ID);
     request
 }
@@ -110,7 +113,7 @@ fn request_span(request: &Request) -> Span {
     tracing::info_span!("request", request.id = id, method = %request.method(), path = request.uri().path())
 }
 
-fn log_response(response: &Response, duration: Duration, span: &Span) {
+fn log_response<B>(response: &axum::http::Response<B>, duration: Duration, span: &Span) {
     let status = response.status().as_u16();
     let duration_ms = (duration.as_secs_f64() * 10_000.0).round() / 10.0;
     tracing::info!(parent: span, status, duration_ms, "answered");
@@ -127,7 +130,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 /// What tells a browser to be careful, where the site has not said otherwise itself.
-const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
+static SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -153,10 +156,10 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
     ),
 ];
 
-async fn security_headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    for (name, value) in SECURITY_HEADERS {
-        response.headers_mut().entry(name).or_insert(value);
+fn security_headers<B>(mut response: axum::http::Response<B>) -> axum::http::Response<B> {
+    let headers = response.headers_mut();
+    for (name, value) in &SECURITY_HEADERS {
+        headers.entry(name).or_insert_with(|| value.clone());
     }
     response
 }
