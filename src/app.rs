@@ -33,8 +33,12 @@ use crate::settings::NoSettings;
 use crate::settings::Section;
 use crate::shutdown;
 
-/// What is left of `server.stop_ms` for closing the files, once requests and jobs have had theirs.
+/// What is left of `server.stop_ms` for closing the files, once requests and jobs have had theirs:
+/// a second, or a quarter where that is less.
 const CLOSE: Duration = Duration::from_secs(1);
+
+/// What a worker has, at least, for recording what its jobs did.
+const RECORD: Duration = Duration::from_millis(250);
 
 /// A site: its tables, routes, jobs, schedule and files. [`run`](crate::run) does the rest.
 pub struct App<S = NoSettings> {
@@ -68,28 +72,38 @@ impl<S: Section> App<S> {
     }
 
     /// Adds routes. `/up` and `/assets/` are taken.
+    ///
+    /// An error that is HTML or JSON is sent as it is; one with a short plain text gets the framework's page with
+    /// that text in it, and one without a body the framework's own words.
     #[must_use]
     pub fn routes(mut self, routes: Router<Context<S>>) -> Self {
         self.routes = self.routes.merge(routes);
         self
     }
 
-    /// Says which jobs there are.
+    /// Adds jobs that the site can run.
+    ///
+    /// # Panics
+    ///
+    /// When one of this name was added before.
     #[must_use]
-    pub fn jobs(self, jobs: Jobs<Context<S>>) -> Self {
-        Self { jobs, ..self }
+    pub fn jobs(mut self, jobs: Jobs<Context<S>>) -> Self {
+        self.jobs = self.jobs.merge(jobs);
+        self
     }
 
-    /// Says which jobs are enqueued by the clock.
+    /// Adds jobs that are enqueued by the clock.
     #[must_use]
-    pub fn schedule(self, schedule: Schedule) -> Self {
-        Self { schedule, ..self }
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = self.schedule.merge(schedule);
+        self
     }
 
-    /// Says which static files there are.
+    /// Adds static files.
     #[must_use]
-    pub fn assets(self, assets: Assets) -> Self {
-        Self { assets, ..self }
+    pub fn assets(mut self, assets: Assets) -> Self {
+        self.assets = self.assets.merge(assets);
+        self
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -112,6 +126,9 @@ impl<S: Section> App<S> {
             return Err(Error::UnknownJob(name));
         }
         let database = Database::open(&config.database, clock.clone())?;
+        if is_same(&config.database.path, &config.cache.path) {
+            return Err(Error::SameFile(config.database.path));
+        }
         migrate(
             &database,
             &self.migrations,
@@ -130,11 +147,12 @@ impl<S: Section> App<S> {
                 queue.clone(),
                 self.jobs,
                 context.clone(),
-                config.queue.clone(),
+                in_time(&config.queue, config.server.stop()),
             ),
             maintenance: Maintenance::new(queue, config.queue.clone()),
             scheduler,
             context,
+            stop_time: config.server.stop(),
         })
     }
 }
@@ -159,6 +177,7 @@ pub struct Site<S = NoSettings> {
     worker: Worker<Context<S>>,
     scheduler: Scheduler,
     maintenance: Maintenance,
+    stop_time: Duration,
 }
 
 impl<S: Section> Site<S> {
@@ -179,20 +198,19 @@ impl<S: Section> Site<S> {
         &self.worker
     }
 
-    /// Answers requests and runs jobs until `stop`, then ends both and closes the files, within `stop_time`.
+    /// Answers requests and runs jobs until `stop`, then ends both and closes the files, within `server.stop_ms`.
+    ///
+    /// No other process may do so with the same database: [`run`](crate::run) makes sure of that by a lock.
     ///
     /// # Errors
     ///
     /// When one of its parts ends by itself, or the jobs of a dead process cannot be put back.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        stop: CancellationToken,
-        stop_time: Duration,
-    ) -> Result<()> {
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
         self.context.queue.rescue().await?;
         let context = self.context.clone();
         let router = self.router();
+        let close = close_time(self.stop_time);
+        let run = self.stop_time.saturating_sub(close);
         let mut parts = self.start(listener, router, &stop);
         let ended = tokio::select! {
             () = stop.cancelled() => None,
@@ -201,10 +219,12 @@ impl<S: Section> Site<S> {
         // A part that ends because it was told to is no news.
         let ended = ended.filter(|_| !stop.is_cancelled());
         stop.cancel();
-        finish(parts, stop_time.saturating_sub(CLOSE)).await;
-        context.cache.close().await;
-        context.database.close().await;
-        tracing::info!("stopped");
+        finish(parts, run).await;
+        let closing = async {
+            context.cache.close().await;
+            context.database.close().await;
+        };
+        if let Ok(()) = tokio::time::timeout(close, closing).await { tracing::info!("stopped") } else { tracing::warn!("stopped, and what was still to be written is left") }
         match ended {
             Some(part) => Err(Error::Ended(part.to_owned())),
             None => Ok(()),
@@ -258,6 +278,30 @@ async fn finish(mut parts: JoinSet<&'static str>, time: Duration) {
     }
 }
 
+fn close_time(stop_time: Duration) -> Duration {
+    CLOSE.min(stop_time / 4)
+}
+
+/// The queue's settings, with a `stop_ms` that leaves time to record what the jobs did.
+fn in_time(settings: &queue::Settings, stop_time: Duration) -> queue::Settings {
+    let jobs = stop_time
+        .saturating_sub(close_time(stop_time))
+        .saturating_sub(RECORD);
+    let jobs_ms = u64::try_from(jobs.as_millis()).unwrap_or(u64::MAX);
+    queue::Settings {
+        stop_ms: settings.stop_ms.min(jobs_ms),
+        ..settings.clone()
+    }
+}
+
+/// Whether both are there and are one file, by whatever names.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (std::fs::canonicalize(one), std::fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
 async fn migrate(database: &Database, sets: &[Migrations], at_start: bool) -> Result<()> {
     if !at_start {
         let steps = database.migrations(sets).await?;
@@ -283,12 +327,12 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     // Before anything is made: a port in use must leave no trace.
     let listener = listen(&config.server).await?;
     let _lock = lock(&config.database.path)?;
-    let (environment, stop_time) = (config.environment.clone(), config.server.stop());
+    let environment = config.environment.clone();
     let site = app.open(config, Clock::system()).await?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(environment, "listening on http://{address}");
     }
-    site.serve(listener, stop, stop_time).await
+    site.serve(listener, stop).await
 }
 
 async fn listen(settings: &http::Settings) -> Result<TcpListener> {
@@ -305,7 +349,9 @@ async fn listen(settings: &http::Settings) -> Result<TcpListener> {
 ///
 /// The operating system lets go of it when the process ends, however it ends.
 fn lock(database: &Path) -> Result<File> {
-    let path = database.with_added_extension("lock");
+    // By its real name: a link to the file is the same file.
+    let path = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let path = path.with_added_extension("lock");
     let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(failed)?;

@@ -36,6 +36,9 @@ pub enum Error {
         /// The database.
         path: PathBuf,
     },
+    /// The cache's file is the database's.
+    #[error("cache.path is the database, {}: give the cache a file of its own", .0.display())]
+    SameFile(PathBuf),
     /// The schema is behind the program, and the settings say not to migrate at the start.
     #[error(
         "{count} migrations are pending, and database.migrate_at_start is false: run `migrate` first"

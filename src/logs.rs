@@ -3,6 +3,8 @@
 //! Everything goes to standard error. What a line belongs to (a request, a job) comes from the
 //! spans around it, so their ids are on every line without anybody passing them along.
 
+use std::backtrace::Backtrace;
+use std::backtrace::BacktraceStatus;
 use std::io;
 use std::io::IsTerminal;
 
@@ -85,9 +87,25 @@ pub fn init(settings: &Settings, environment: &str) {
     let is_new = subscriber(settings, environment, io::stderr)
         .try_init()
         .is_ok();
+    if is_new {
+        log_panics();
+    }
     if is_new && EnvFilter::builder().parse(&settings.level).is_err() {
         tracing::warn!(level = settings.level, "no such log level; logging at info");
     }
+}
+
+/// A panic is a line of the log like any other, in its form and with the ids of its request or job.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("without a text");
+        let backtrace = Backtrace::capture();
+        // Only where RUST_BACKTRACE asks for one.
+        let backtrace =
+            (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(place, text, backtrace, "panicked");
+    }));
 }
 
 fn subscriber<W>(
@@ -110,6 +128,8 @@ where
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(!json && io::stderr().is_terminal())
+        // It would be told by a panic, in whatever tried to log: a full disk must not stop the site.
+        .log_internal_errors(false)
         .with_writer(writer);
     if !json {
         return Box::new(lines.compact().finish());

@@ -21,8 +21,8 @@ pub fn on_signals() -> std::io::Result<CancellationToken> {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
         };
-        tracing::info!(signal = name, "stopping");
         token.cancel();
+        tracing::info!(signal = name, "stopping");
     });
     Ok(stop)
 }

@@ -23,6 +23,9 @@ CREATE INDEX jobs_claim ON jobs (priority, run_at, id) WHERE state IN ('availabl
 -- The rescue after a crash, and the stop.
 CREATE INDEX jobs_executing ON jobs (id) WHERE state = 'executing';
 
+-- Those that a process has died with: they are few.
+CREATE INDEX jobs_suspect ON jobs (run_at) WHERE deaths > 0 AND state IN ('available', 'retryable');
+
 -- Pruning, oldest first.
 CREATE INDEX jobs_finished ON jobs (state, finished_at) WHERE state IN ('completed', 'discarded', 'cancelled');
 

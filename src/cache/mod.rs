@@ -1,7 +1,7 @@
 //! A cache in a SQLite file of its own, which may be deleted at any time.
 //!
-//! Whatever goes wrong with the file is a miss and a warning, never an error: a file that is missing, damaged or of
-//! another version is made anew, and while it cannot be, the site runs without. Values are kept as `MessagePack` with
+//! Whatever goes wrong with the file is a miss and a warning, never an error: one that is missing, damaged or of
+//! another version is made anew, and while it cannot be, the site runs without. A file that is no cache is left alone. Values are kept as `MessagePack` with
 //! the names of their fields, so a value whose type has changed is a miss as well, and not garbage.
 //!
 //! The file is bounded (`cache.bytes_max`): what was put first goes first.
@@ -11,7 +11,6 @@ mod settings;
 mod store;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::settings::Settings;
 
+use self::store::Generation;
 use self::store::Store;
 use crate::database;
 use crate::database::Clock;
@@ -29,7 +29,7 @@ const WAIT_MAX: Duration = Duration::from_millis(50);
 /// A handle to the cache. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    store: Arc<Store>,
+    store: Store,
 }
 
 impl Cache {
@@ -40,9 +40,7 @@ impl Cache {
     pub async fn open(settings: &Settings, clock: Clock) -> Self {
         let store = Store::new(settings.clone(), clock);
         store.database().await;
-        Self {
-            store: Arc::new(store),
-        }
+        Self { store }
     }
 
     /// The value of a key, if it is there, has not expired, and is of this type.
@@ -67,6 +65,16 @@ impl Cache {
         value: &T,
         ttl: impl Into<Option<Duration>>,
     ) {
+        self.keep(key, value, ttl.into(), None).await;
+    }
+
+    async fn keep<T: Serialize + Sync>(
+        &self,
+        key: &str,
+        value: &T,
+        ttl: Option<Duration>,
+        generation: Option<Generation>,
+    ) {
         let bytes = match rmp_serde::to_vec_named(value) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -85,11 +93,14 @@ impl Cache {
             );
             return;
         }
-        let put = self.store.put(key.to_owned(), bytes, ttl.into());
+        let put = self.store.put(key.to_owned(), bytes, ttl, generation);
         self.within(key, put).await;
     }
 
     /// The value of a key, or what `compute` gives, which is then kept for `ttl`.
+    ///
+    /// If something is deleted from the cache by this process meanwhile, the value is returned and not kept:
+    /// it may be of before.
     ///
     /// # Errors
     ///
@@ -104,11 +115,12 @@ impl Cache {
         T: Serialize + DeserializeOwned + Sync,
         F: Future<Output = Result<T, E>>,
     {
+        let generation = self.store.generation();
         if let Some(value) = self.get(key).await {
             return Ok(value);
         }
         let value = compute().await?;
-        self.put(key, &value, ttl).await;
+        self.keep(key, &value, ttl.into(), Some(generation)).await;
         Ok(value)
     }
 

@@ -1,8 +1,12 @@
 //! The cache file: every statement on it, and how it is made anew.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -21,8 +25,11 @@ use crate::database::Limits;
 use crate::database::connection::Options;
 use crate::database::connection::Sync;
 
-/// The layout below; a file of another one is made anew.
+/// The layout below; a cache of another one is made anew.
 const VERSION: i32 = 1;
+
+/// `PRAGMA application_id` of a cache: the letters `hbch`. No other file is ever overwritten.
+const APPLICATION: i32 = 0x6862_6368;
 
 const LAYOUT: &str = "
     CREATE TABLE entries (
@@ -33,17 +40,25 @@ const LAYOUT: &str = "
     ) STRICT;
     -- Expired entries, first of all when room is needed.
     CREATE INDEX entries_expires_at ON entries (expires_at) WHERE expires_at IS NOT NULL;
+    PRAGMA application_id = 0x68626368;
     PRAGMA user_version = 1;";
 
 /// When no file could be made, it is tried again after this time.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// The cache file, or its absence.
-#[derive(Debug)]
+/// The cache file, or its absence. Cloning is cheap.
+#[derive(Clone, Debug)]
 pub(super) struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     settings: Settings,
     clock: Clock,
     file: RwLock<File>,
+    /// Grows with every deletion, so that what was computed before one is not kept after it.
+    generation: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -56,40 +71,57 @@ enum File {
     Closed,
 }
 
+/// How many deletions there were when a value was looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Generation(u64);
+
 impl Store {
     pub(super) fn new(settings: Settings, clock: Clock) -> Self {
         let retry_at = Instant::now();
-        Self {
+        let inner = Inner {
             settings,
             clock,
             file: RwLock::new(File::Missing { retry_at }),
+            generation: AtomicU64::new(0),
+        };
+        Self {
+            inner: Arc::new(inner),
         }
     }
 
     pub(super) fn value_bytes_max(&self) -> usize {
-        self.settings.value_bytes_max
+        self.inner.settings.value_bytes_max
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        Generation(self.inner.generation.load(Ordering::SeqCst))
     }
 
     /// The open file; opens it, or makes it anew, when it is time to.
     pub(super) async fn database(&self) -> Option<Database> {
-        match &*self.file.read().await {
+        match &*self.inner.file.read().await {
             File::Open(database) => return Some(database.clone()),
             File::Closed => return None,
             File::Missing { retry_at } if Instant::now() < *retry_at => return None,
             File::Missing { .. } => {}
         }
-        let mut file = self.file.write().await;
-        if let File::Missing { .. } = &*file {
-            *file = self.open().await;
-        }
-        match &*file {
-            File::Open(database) => Some(database.clone()),
-            _ => None,
-        }
+        let store = self.clone();
+        // In a task of its own: a caller that leaves must not leave it half done.
+        let opened = tokio::spawn(async move {
+            let mut file = store.inner.file.write().await;
+            if let File::Missing { .. } = &*file {
+                *file = store.open().await;
+            }
+            match &*file {
+                File::Open(database) => Some(database.clone()),
+                _ => None,
+            }
+        });
+        opened.await.ok().flatten()
     }
 
     pub(super) async fn get(&self, key: String) -> database::Result<Option<Vec<u8>>> {
-        let now = self.clock.now().as_millisecond();
+        let now = self.inner.clock.now().as_millisecond();
         let Some(database) = self.database().await else {
             return Ok(None);
         };
@@ -104,30 +136,38 @@ impl Store {
                     .optional()?)
             })
             .await;
-        self.healed(&database, found).await
+        self.healed(database, found).await
     }
 
+    /// Keeps a value, unless something was deleted since `generation`.
     pub(super) async fn put(
         &self,
         key: String,
         value: Vec<u8>,
         ttl: Option<Duration>,
+        generation: Option<Generation>,
     ) -> database::Result<()> {
-        let bytes_max = self.settings.bytes_max;
+        let inner = Arc::clone(&self.inner);
         self.change(move |tx| {
-            let now = tx.now_ms();
-            let expires_at = ttl
-                .map(|ttl| now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
+            let now = inner.generation.load(Ordering::SeqCst);
+            if generation.is_some_and(|Generation(then)| then != now) {
+                return Ok(());
+            }
+            let expires_at = ttl.map(|ttl| {
+                let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+                tx.now_ms().saturating_add(ttl_ms)
+            });
             tx.prepare_cached(
                 "INSERT OR REPLACE INTO entries (key, value, expires_at) VALUES (?1, ?2, ?3)",
             )?
             .execute(params![key, value, expires_at])?;
-            eviction::make_room(tx, bytes_max)
+            eviction::make_room(tx, inner.settings.bytes_max)
         })
         .await
     }
 
     pub(super) async fn delete(&self, key: String) -> database::Result<()> {
+        self.inner.generation.fetch_add(1, Ordering::SeqCst);
         self.change(move |tx| {
             tx.prepare_cached("DELETE FROM entries WHERE key = ?1")?
                 .execute([key])?;
@@ -137,6 +177,7 @@ impl Store {
     }
 
     pub(super) async fn clear(&self) -> database::Result<()> {
+        self.inner.generation.fetch_add(1, Ordering::SeqCst);
         self.change(|tx| {
             tx.execute("DELETE FROM entries", [])?;
             Ok(())
@@ -145,7 +186,7 @@ impl Store {
     }
 
     pub(super) async fn close(&self) {
-        let file = std::mem::replace(&mut *self.file.write().await, File::Closed);
+        let file = std::mem::replace(&mut *self.inner.file.write().await, File::Closed);
         if let File::Open(database) = file {
             database.close().await;
         }
@@ -159,60 +200,78 @@ impl Store {
             return Ok(());
         };
         let done = database.write(work).await;
-        self.healed(&database, done).await
+        self.healed(database, done).await
     }
 
     /// Makes the file anew if this error says that it is damaged.
     async fn healed<T>(
         &self,
-        database: &Database,
+        database: Database,
         result: database::Result<T>,
     ) -> database::Result<T> {
         if result.as_ref().is_err_and(is_damage) {
-            let mut file = self.file.write().await;
-            if matches!(&*file, File::Open(open) if open.is(database)) {
-                tracing::warn!(path = %database.path().display(), "the cache file is damaged");
-                database.close().await;
-                *file = self.open().await;
+            let store = self.clone();
+            // In a task of its own, for the same reason as above.
+            let repair = tokio::spawn(async move {
+                let mut file = store.inner.file.write().await;
+                if matches!(&*file, File::Open(open) if open.is(&database)) {
+                    tracing::warn!(path = %database.path().display(), "the cache file is damaged");
+                    database.close().await;
+                    *file = store.open().await;
+                }
+            });
+            if let Err(error) = repair.await {
+                tracing::error!(%error, "the cache file could not be made anew");
             }
         }
         result
     }
 
-    /// Opens the file; if that fails, throws it away and tries once more.
+    /// Opens the file; if it is a cache and cannot be used, throws it away and makes it anew.
     async fn open(&self) -> File {
-        let path = self.settings.path.clone();
+        let path = &self.inner.settings.path;
+        let missing = |error: &dyn std::fmt::Display| {
+            tracing::warn!(path = %path.display(), %error, "there is no cache; trying again in {RETRY:?}");
+            let retry_at = Instant::now() + RETRY;
+            File::Missing { retry_at }
+        };
         let error = match self.try_open().await {
             Ok(database) => return File::Open(database),
             Err(error) => error,
         };
-        tracing::warn!(path = %path.display(), %error, "the cache file is made anew");
-        remove(&path);
+        match what_is_at(path) {
+            Kind::Other => return missing(&"the file is no cache; it is left as it is"),
+            Kind::Cache if is_damage(&error) || is_outdated(&error) => {
+                tracing::warn!(path = %path.display(), %error, "the cache file is made anew");
+                remove(path);
+            }
+            Kind::Unreadable => {
+                tracing::warn!(path = %path.display(), %error, "the cache file is set aside, and made anew");
+                set_aside(path);
+            }
+            Kind::Cache | Kind::Nothing => return missing(&error),
+        }
         match self.try_open().await {
             Ok(database) => File::Open(database),
-            Err(error) => {
-                tracing::warn!(%error, "there is no cache; trying again in {RETRY:?}");
-                let retry_at = Instant::now() + RETRY;
-                File::Missing { retry_at }
-            }
+            Err(error) => missing(&error),
         }
     }
 
     async fn try_open(&self) -> database::Result<Database> {
-        let (options, clock) = (options(&self.settings), self.clock.clone());
         let limits = Limits {
             readers: 4,
             waiting_max: 1_024,
             group_max: 256,
         };
-        let database = Database::open_with(options, limits, clock)?;
+        let clock = self.inner.clock.clone();
+        let database = Database::open_with(options(&self.inner.settings), limits, clock)?;
         let prepared = database.write(|tx| prepare(tx)).await;
-        // A file may open well and be damaged further in.
-        let readable = database.read(|connection| {
-            let count = "SELECT count(*) FROM (SELECT key FROM entries LIMIT 1)";
-            Ok(connection.query_row(count, [], |_| Ok(()))?)
-        });
-        match prepared.and(readable.await) {
+        let prepared = match prepared {
+            // The header says whose file it is, also to who opens it when it is damaged.
+            Ok(Layout::New) => database.checkpoint().await,
+            prepared => prepared.map(drop),
+        };
+        match prepared {
             Ok(()) => Ok(database),
             Err(error) => {
                 database.close().await;
@@ -239,48 +298,131 @@ fn options(settings: &Settings) -> Options {
     Options {
         path: settings.path.clone(),
         busy_timeout_ms: 50,
-        // It may be lost; after a power cut it is checked and made anew like any damaged file.
-        sync: Sync::Off,
+        // It may be lost, but must not come back from a power cut with one key's value under another.
+        sync: Sync::Normal,
         cache_pages: 2_000,
         journal_size_limit_bytes: 16 * 1024 * 1024,
         mmap_bytes: 0,
     }
 }
 
-fn prepare(connection: &Connection) -> database::Result<()> {
-    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if version == VERSION && tables > 0 {
-        return Ok(());
+/// A cache that this program cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("its layout is version {0}, this program's is {VERSION}")]
+struct Outdated(i32);
+
+/// A database that is no cache.
+#[derive(Debug, thiserror::Error)]
+#[error("it is a database of another program")]
+struct Foreign;
+
+/// Whether the tables were there.
+enum Layout {
+    New,
+    Found,
+}
+
+/// Makes the tables in an empty file, or says what else is there.
+fn prepare(connection: &Connection) -> database::Result<Layout> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
+    let is_empty = !connection.query_row(sql, [], |row| row.get::<_, bool>(0))?;
+    match (application, version) {
+        (APPLICATION, VERSION) => {
+            // A file may begin well and be damaged further in.
+            let sql = "SELECT count(*) FROM (SELECT key FROM entries LIMIT 1)";
+            Ok(connection.query_row(sql, [], |_| Ok(Layout::Found))?)
+        }
+        (APPLICATION, version) => Err(database::Error::abort(Outdated(version))),
+        (0, 0) if is_empty => Ok(connection.execute_batch(LAYOUT).map(|()| Layout::New)?),
+        _ => Err(database::Error::abort(Foreign)),
     }
-    if tables > 0 {
-        return Err(database::Error::abort(format!(
-            "its layout is version {version}, this program's is {VERSION}"
-        )));
-    }
-    Ok(connection.execute_batch(LAYOUT)?)
+}
+
+fn is_outdated(error: &database::Error) -> bool {
+    error.abort_reason::<Outdated>().is_some()
 }
 
 fn is_damage(error: &database::Error) -> bool {
-    let database::Error::Sqlite(error) = error else {
-        return false;
+    match error {
+        database::Error::Sqlite(error) => {
+            matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DatabaseCorrupt
+                        | ErrorCode::NotADatabase
+                        | ErrorCode::SystemIoFailure
+                )
+            ) || error.to_string().starts_with("no such table")
+        }
+        // Damage that only the commit meets, or a full disk: then the room that a cache takes is welcome.
+        // Or it could not even be opened; what it is, its first bytes say.
+        database::Error::RolledBack(_) | database::Error::Open { .. } => true,
+        _ => false,
+    }
+}
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Nothing,
+    Cache,
+    /// A SQLite database, and no cache.
+    Other,
+    /// No SQLite database: a cache whose first page is damaged, or a file of another kind.
+    Unreadable,
+}
+
+/// Where the header of a SQLite file has its application id: <https://sqlite.org/fileformat.html#application_id>.
+const APPLICATION_AT: usize = 68;
+
+fn what_is_at(path: &Path) -> Kind {
+    let Ok(bytes) = std::fs::File::open(path).and_then(|file| {
+        let mut bytes = Vec::with_capacity(100);
+        file.take(100).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }) else {
+        return Kind::Nothing;
     };
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure)
-    ) || error.to_string().starts_with("no such table")
+    let application = bytes.get(APPLICATION_AT..APPLICATION_AT + 4);
+    match application {
+        None if bytes.is_empty() => Kind::Nothing,
+        Some(application) if bytes.starts_with(b"SQLite format 3\0") => {
+            if application == APPLICATION.to_be_bytes() {
+                Kind::Cache
+            } else {
+                Kind::Other
+            }
+        }
+        _ => Kind::Unreadable,
+    }
 }
 
 fn remove(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
-        let mut name = OsString::from(path);
-        name.push(suffix);
-        let file = PathBuf::from(name);
-        if let Err(error) = std::fs::remove_file(&file)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %file.display(), %error, "a cache file could not be removed");
-        }
+        warn_unless_gone(path, std::fs::remove_file(with_suffix(path, suffix)));
+    }
+}
+
+/// Keeps the file under another name, in place of one that was set aside before.
+fn set_aside(path: &Path) {
+    warn_unless_gone(path, std::fs::rename(path, with_suffix(path, ".damaged")));
+    for suffix in ["-wal", "-shm"] {
+        warn_unless_gone(path, std::fs::remove_file(with_suffix(path, suffix)));
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn warn_unless_gone(path: &Path, result: std::io::Result<()>) {
+    if let Err(error) = result
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a cache file could not be removed");
     }
 }

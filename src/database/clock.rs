@@ -41,6 +41,13 @@ impl Clock {
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 
+    /// Sets a held clock, forward or back; does nothing to the system's.
+    pub fn set(&self, to: Timestamp) {
+        if let Some(held) = &self.held {
+            *held.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        }
+    }
+
     /// Moves a held clock forward; does nothing to the system's.
     pub fn advance(&self, by: Duration) {
         if let Some(held) = &self.held {

@@ -26,7 +26,6 @@ pub(crate) enum Role {
 /// How hard a commit waits for the disk (`PRAGMA synchronous`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sync {
-    Off,
     Normal,
     Full,
 }
@@ -81,7 +80,6 @@ fn pragmas(options: &Options, role: Role) -> Vec<Pragma> {
         read_back: value.to_string(),
     };
     let sync = match options.sync {
-        Sync::Off => 0,
         Sync::Normal => 1,
         Sync::Full => 2,
     };

@@ -16,7 +16,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Error {
     /// SQLite refused a statement; the transaction it was in is rolled back.
     #[error("{}", explain(.0))]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
     /// The file could not be opened, or is not fit to be used.
     #[error("cannot open {}: {reason}", path.display())]
     Open {
@@ -37,8 +37,8 @@ pub enum Error {
         /// The limit that was met.
         waiting_max: usize,
     },
-    /// Another process held the file's write lock for longer than `busy_timeout_ms`.
-    #[error("another process holds the database's write lock")]
+    /// Another process held the file for longer than `busy_timeout_ms`.
+    #[error("another process holds the database")]
     Busy,
     /// The transaction that this write shared with others was lost; nothing of it is stored.
     #[error("the transaction was rolled back: {0}")]
@@ -47,7 +47,7 @@ pub enum Error {
     #[error("the database is closed")]
     Closed,
     /// The closure gave up for a reason of its own; what it wrote is rolled back.
-    #[error("{0}")]
+    #[error(transparent)]
     Abort(BoxError),
 }
 
@@ -84,6 +84,15 @@ impl Error {
     }
 }
 
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
 /// Says what to do where SQLite's own words do not.
 fn explain(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
@@ -98,7 +107,7 @@ fn explain(error: &rusqlite::Error) -> String {
 }
 
 /// The text of a caught panic.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
@@ -109,7 +118,11 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text = format!("{text}: {error}");
+        let cause = error.to_string();
+        // Many an error says what caused it in its own text already.
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
         source = error.source();
     }
     text

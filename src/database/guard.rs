@@ -7,9 +7,14 @@
 
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// What the guide's sites use, and what `auto` means where it is safe: 128 MiB.
 const MMAP_BYTES: u64 = 134_217_728;
+
+/// How long `litestream version` may take; it takes milliseconds.
+const VERSION_WAIT: Duration = Duration::from_secs(5);
 
 /// The first Litestream whose SQLite has the fix.
 const LITESTREAM_MIN: (u32, u32, u32) = (0, 5, 17);
@@ -66,14 +71,24 @@ fn has_fix(version: i32) -> bool {
 }
 
 /// What `litestream version` prints, or `None` where there is no such program.
+///
+/// One that does not say, or not in time, counts as one of an unknown version, which is as good as old.
 fn litestream_version() -> Option<String> {
-    let output = Command::new("litestream")
-        .arg("version")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let (sender, answer) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut command = Command::new("litestream");
+        let command = command
+            .arg("version")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        // Nobody listens any more after the wait below.
+        let _ = sender.send(command.output());
+    });
+    match answer.recv_timeout(VERSION_WAIT) {
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Ok(Ok(output)) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        Ok(Err(_)) | Err(_) => Some("of an unknown version".to_owned()),
+    }
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {

@@ -4,8 +4,6 @@
 //! and the site's own stand side by side in one file. All that is missing is applied in one transaction:
 //! when a statement fails, the file is as it was.
 
-use std::collections::BTreeMap;
-
 use refinery_core::Migration;
 use refinery_core::Runner;
 use refinery_core::error::Kind;
@@ -106,37 +104,61 @@ fn apply_set(connection: &Connection, set: &Migrations) -> Result<Vec<Step>> {
     Ok(report.applied_migrations().iter().map(step).collect())
 }
 
-/// Lists every migration of the sets, and when each was applied.
+/// Lists every migration of the sets, and when each was applied; changes nothing.
 pub(super) fn status(connection: &Connection, sets: &[Migrations]) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for set in sets {
+        let ours = set.parse()?;
         let applied = applied(connection, set)?;
-        for migration in set.parse()? {
-            let version = i64::from(migration.version());
-            steps.push(Step {
-                set: set.set,
-                name: migration.to_string(),
-                applied_at: applied.get(&version).cloned(),
-            });
+        for row in &applied {
+            match ours
+                .iter()
+                .find(|ours| i64::from(ours.version()) == row.version)
+            {
+                None => return Err(newer(set, &format!("V{}__{}", row.version, row.name))),
+                Some(ours) if ours.checksum().to_string() != row.checksum => {
+                    return Err(changed(set, &ours.to_string()));
+                }
+                Some(_) => {}
+            }
         }
+        steps.extend(ours.iter().map(|ours| {
+            let version = i64::from(ours.version());
+            let row = applied.iter().find(|row| row.version == version);
+            Step {
+                set: set.set,
+                name: ours.to_string(),
+                applied_at: row.map(|row| row.applied_at.clone()),
+            }
+        }));
     }
     Ok(steps)
 }
 
-fn applied(connection: &Connection, set: &Migrations) -> Result<BTreeMap<i64, String>> {
+/// A row of the books.
+struct Row {
+    version: i64,
+    name: String,
+    applied_at: String,
+    checksum: String,
+}
+
+fn applied(connection: &Connection, set: &Migrations) -> Result<Vec<Row>> {
     let table = set.table();
-    let exists = connection
-        .query_row(
-            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1",
-            [&table],
-            |_| Ok(()),
-        )
-        .optional()?;
-    if exists.is_none() {
-        return Ok(BTreeMap::new());
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+    if !connection.query_row(sql, [&table], |row| row.get(0))? {
+        return Ok(Vec::new());
     }
-    let mut statement = connection.prepare(&format!("SELECT version, applied_on FROM {table}"))?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let sql = format!("SELECT version, name, applied_on, checksum FROM {table} ORDER BY version");
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map([], |row| {
+        Ok(Row {
+            version: row.get(0)?,
+            name: row.get(1)?,
+            applied_at: row.get(2)?,
+            checksum: row.get(3)?,
+        })
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -155,22 +177,32 @@ fn check_foreign_keys(connection: &Connection) -> Result<()> {
 }
 
 fn explain(set: &Migrations, error: &refinery_core::Error) -> Error {
-    let set = set.set;
-    Error::Migrate(match error.kind() {
-        Kind::DivergentVersion(applied, ours) => format!(
-            "{set} {ours} was changed after it had been applied as {applied}: \
-             take the change back, and put what is new in a file of its own"
-        ),
-        Kind::MissingVersion(ours) if ours.sql().is_some() => format!(
-            "{set} {ours} is not applied, though later ones are: give what is new the highest number"
-        ),
-        Kind::MissingVersion(applied) => format!(
-            "this database is newer than the program: it has {set} {applied}, which the program does not know; \
-             run the newer program, or restore an older copy"
-        ),
-        Kind::Connection(_, source) => format!("{set}: {source}"),
-        kind => format!("{set}: {kind}"),
-    })
+    let name = set.set;
+    match error.kind() {
+        Kind::DivergentVersion(_, ours) => changed(set, &ours.to_string()),
+        Kind::MissingVersion(ours) if ours.sql().is_some() => Error::Migrate(format!(
+            "{name} {ours} is not applied, though later ones are: give what is new the highest number"
+        )),
+        Kind::MissingVersion(applied) => newer(set, &applied.to_string()),
+        Kind::Connection(_, source) => Error::Migrate(format!("{name}: {source}")),
+        kind => Error::Migrate(format!("{name}: {kind}")),
+    }
+}
+
+fn changed(set: &Migrations, name: &str) -> Error {
+    Error::Migrate(format!(
+        "{} {name} was changed after it had been applied: \
+         take the change back, and put what is new in a file of its own",
+        set.set
+    ))
+}
+
+fn newer(set: &Migrations, name: &str) -> Error {
+    Error::Migrate(format!(
+        "this database is newer than the program: it has {} {name}, which the program does not know; \
+         run the newer program, or restore an older copy",
+        set.set
+    ))
 }
 
 /// Lends a connection to refinery, whose transactions are then ours.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -33,6 +34,7 @@ pub use self::error::BoxError;
 pub use self::error::Error;
 pub use self::error::Result;
 pub(crate) use self::error::chain;
+pub(crate) use self::error::panic_text;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
 pub use self::settings::Settings;
@@ -43,6 +45,9 @@ use self::connection::Options;
 use self::connection::Role;
 use self::readers::Readers;
 use self::writer::Writer;
+
+/// How long reads may go on once the database is being closed.
+const READ_GRACE: Duration = Duration::from_millis(500);
 
 /// A handle to one SQLite file.
 ///
@@ -206,7 +211,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read.
+    /// [`Error::Migrate`] when an applied file was changed, or the file is newer than the program.
     pub async fn migrations(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
         let sets = sets.to_vec();
         self.apart(Role::Reader, move |connection| {
@@ -225,8 +230,17 @@ impl Database {
             .await
     }
 
+    /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        self.apart(Role::Writer, |connection| {
+            Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+        })
+        .await
+    }
+
     /// Finishes what waits, closes every connection and ends the threads.
     ///
+    /// Reads that take longer than half a second are cut off; a write runs to its end.
     /// Later calls of `read` and `write`, by whatever handle, answer [`Error::Closed`].
     pub async fn close(&self) {
         let inner = Arc::clone(&self.inner);
@@ -234,10 +248,11 @@ impl Database {
             let threads =
                 std::mem::take(&mut *inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
             // The writer last: only its connection can bring the WAL home and remove it.
-            inner.readers.stop();
-            threads.readers.into_iter().for_each(join);
+            inner.readers.stop(READ_GRACE, threads.readers);
             inner.writer.stop();
-            threads.writer.into_iter().for_each(join);
+            if threads.writer.is_some_and(|thread| thread.join().is_err()) {
+                tracing::error!("the writer's thread panicked");
+            }
         });
         if closing.await.is_err() {
             tracing::error!("the database could not be closed in order");
@@ -254,12 +269,6 @@ impl Database {
         tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
             .await
             .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
-    }
-}
-
-fn join(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        tracing::error!("a thread of the database panicked");
     }
 }
 

@@ -1,16 +1,21 @@
 //! The reader threads, over a pool of read-only connections.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use crossbeam_channel::Sender;
 use crossbeam_channel::TrySendError;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
+use rusqlite::InterruptHandle;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::database::Error;
 use crate::database::Result;
@@ -19,17 +24,20 @@ use crate::database::error::panic_text;
 
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
-/// What a reader thread does with a connection, or with the reason why there is none.
-type Read = Box<dyn FnOnce(Result<&Connection>) + Send>;
+/// What a reader thread does with its connection.
+type Read = Box<dyn FnOnce(&Connection) + Send>;
 
-/// How long a reader waits for a connection: there is one for each, so only to open a broken one anew.
+/// How long the connections may take to open.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether the threads have ended.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// Sends reads to the threads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Readers {
     sender: Sender<Message>,
-    count: usize,
+    interrupts: Arc<[InterruptHandle]>,
     waiting_max: usize,
 }
 
@@ -46,23 +54,26 @@ impl Readers {
         waiting_max: usize,
     ) -> Result<(Self, Vec<JoinHandle<()>>)> {
         let pool = open_pool(options, count)?;
+        let failed = |reason: String| Error::Open {
+            path: options.path.clone(),
+            reason,
+        };
         let (sender, receiver) = crossbeam_channel::bounded(waiting_max);
-        let threads = (0..count)
-            .map(|number| {
-                let pool = pool.clone();
-                let receiver = receiver.clone();
-                std::thread::Builder::new()
-                    .name(format!("sqlite-reader-{number}"))
-                    .spawn(move || run(&pool, &receiver))
-            })
-            .collect::<std::io::Result<_>>()
-            .map_err(|error| Error::Open {
-                path: options.path.clone(),
-                reason: format!("cannot start a reader thread: {error}"),
-            })?;
+        let mut interrupts = Vec::with_capacity(count);
+        let mut threads = Vec::with_capacity(count);
+        for number in 0..count {
+            let connection = pool.get().map_err(|error| failed(error.to_string()))?;
+            interrupts.push(connection.get_interrupt_handle());
+            let receiver = receiver.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("sqlite-reader-{number}"))
+                .spawn(move || run(&connection, &receiver));
+            threads
+                .push(thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?);
+        }
         let readers = Self {
             sender,
-            count,
+            interrupts: interrupts.into(),
             waiting_max,
         };
         Ok((readers, threads))
@@ -77,10 +88,13 @@ impl Readers {
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
+        // Lines of the closure carry the ids of its caller's request or job.
+        let span = Span::current();
         let read: Read = Box::new(move |connection| {
             if !reply.is_closed() {
+                let _in_span = span.enter();
                 // Nobody listens any more if the caller left meanwhile.
-                let _ = reply.send(connection.and_then(|connection| guarded(connection, work)));
+                let _ = reply.send(guarded(connection, work));
             }
         });
         self.sender
@@ -94,12 +108,35 @@ impl Readers {
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
-    /// Ends the threads once what waits is done.
-    pub(super) fn stop(&self) {
-        for _ in 0..self.count {
-            // Fails when the threads are gone already.
-            let _ = self.sender.send(Message::Stop);
+    /// Ends the threads once what waits is done; what takes longer than `grace` is cut off.
+    pub(super) fn stop(&self, grace: Duration, threads: Vec<JoinHandle<()>>) {
+        let end = Instant::now() + grace;
+        let mut stops = threads.len();
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            // Behind what waits; no room for it now, or no reader left, is tried again, or seen above.
+            while stops > 0 && self.sender.try_send(Message::Stop).is_ok() {
+                stops -= 1;
+            }
+            if Instant::now() > end {
+                self.interrupts.iter().for_each(InterruptHandle::interrupt);
+            }
+            std::thread::park_timeout(PAUSE);
         }
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a reader's thread panicked");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Readers");
+        debug.field("count", &self.interrupts.len());
+        debug
+            .field("waiting", &self.sender.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,18 +157,10 @@ fn open_pool(options: &connection::Options, count: usize) -> Result<Pool> {
         })
 }
 
-fn run(pool: &Pool, receiver: &Receiver<Message>) {
+fn run(connection: &Connection, receiver: &Receiver<Message>) {
     while let Ok(Message::Read(read)) = receiver.recv() {
-        match pool.get() {
-            Ok(connection) => {
-                read(Ok(&connection));
-                end_transaction(&connection);
-            }
-            Err(error) => read(Err(Error::Open {
-                path: std::path::PathBuf::from("a reader's connection"),
-                reason: error.to_string(),
-            })),
-        }
+        read(connection);
+        end_transaction(connection);
     }
 }
 

@@ -13,6 +13,9 @@ use crate::settings::Auto;
 use crate::settings::Problems;
 use crate::settings::Section;
 
+/// SQLite maps no more than this of a file (`SQLITE_MAX_MMAP_SIZE`).
+const MMAP_BYTES_MAX: u64 = 0x7fff_0000;
+
 /// Where the database is, and how its connections are set up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +32,7 @@ pub struct Settings {
     pub cache_pages: u32,
     /// The size the WAL is cut back to, in bytes; 27 103 364 by default, 0 to 1 TiB.
     pub journal_size_limit_bytes: u64,
-    /// How much of the file is mapped, in bytes, 0 to 1 TiB, where 0 is off; `auto` by default.
+    /// How much of the file is mapped, in bytes, 0 to 2 147 418 112, where 0 is off; `auto` by default.
     pub mmap_bytes: Auto<u64>,
     /// How many reads, and how many writes, may wait; 1 024 by default, 1 to 65 536.
     pub waiting_max: usize,
@@ -98,7 +101,7 @@ impl Section for Settings {
         let journal = self.journal_size_limit_bytes;
         problems.range("journal_size_limit_bytes", journal, 0..=1 << 40);
         let mmap = self.mmap_bytes.unwrap_or_else(|| 0);
-        problems.range("mmap_bytes", mmap, 0..=1 << 40);
+        problems.range("mmap_bytes", mmap, 0..=MMAP_BYTES_MAX);
         problems.range("waiting_max", self.waiting_max, 1..=65_536);
         problems.range("group_max", self.group_max, 1..=10_000);
     }

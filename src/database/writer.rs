@@ -16,11 +16,11 @@ use crossbeam_channel::Receiver;
 use crossbeam_channel::Sender;
 use crossbeam_channel::TrySendError;
 use rusqlite::Connection;
-use rusqlite::ErrorCode;
 use rusqlite::hooks::AuthAction;
 use rusqlite::hooks::AuthContext;
 use rusqlite::hooks::Authorization;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::database::Error;
 use crate::database::Result;
@@ -63,6 +63,8 @@ trait Write: Send {
 }
 
 struct Waiting<F, T> {
+    /// Of the caller: lines of the closure carry the ids of its request or job.
+    span: Span,
     work: Option<F>,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
@@ -81,6 +83,7 @@ where
         let Some(work) = self.work.take() else {
             return false;
         };
+        let _in_span = self.span.enter();
         let result = catch_unwind(AssertUnwindSafe(|| work(transaction)))
             .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
         let keep = result.is_ok();
@@ -112,6 +115,7 @@ impl Writer {
         let inside = Arc::new(AtomicBool::new(false));
         forbid_transactions(&connection, &inside)?;
         let mut group = Group {
+            schema: Schema::default(),
             connection,
             clock,
             receiver,
@@ -137,6 +141,7 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {
+            span: Span::current(),
             work: Some(work),
             result: None,
             reply,
@@ -159,13 +164,22 @@ impl Writer {
     }
 }
 
-/// Refuses BEGIN, COMMIT and ROLLBACK to closures: they would end the transaction of others.
+/// Refuses to closures what would end, or spoil, the transaction that they share with others.
+///
+/// That is BEGIN, COMMIT and ROLLBACK; and `defer_foreign_keys`, which would let one write's mistake fail the commit
+/// of all. Where a statement has rolled everything back (`OR ROLLBACK`), what the closure does after it is not
+/// committed by itself.
 fn forbid_transactions(connection: &Connection, inside: &Arc<AtomicBool>) -> Result<()> {
+    let in_closure = Arc::clone(inside);
+    connection.commit_hook(Some(move || in_closure.load(Ordering::Relaxed)))?;
     let inside = Arc::clone(inside);
     connection.authorizer(Some(move |context: AuthContext<'_>| {
         let forbidden = match context.action {
             AuthAction::Transaction { .. } => true,
             AuthAction::Savepoint { savepoint_name, .. } => savepoint_name == "houseboat",
+            AuthAction::Pragma { pragma_name, .. } => {
+                pragma_name.eq_ignore_ascii_case("defer_foreign_keys")
+            }
             _ => false,
         };
         if forbidden && inside.load(Ordering::Relaxed) {
@@ -177,8 +191,18 @@ fn forbid_transactions(connection: &Connection, inside: &Arc<AtomicBool>) -> Res
     Ok(())
 }
 
+/// What the writer knows of the schema.
+#[derive(Default)]
+struct Schema {
+    /// `PRAGMA schema_version`, which changes with the schema.
+    version: i64,
+    /// Whether a constraint may be checked as late as the commit.
+    deferred: bool,
+}
+
 /// The writer's thread: groups, one after another.
 struct Group {
+    schema: Schema,
     connection: Connection,
     clock: Clock,
     receiver: Receiver<Message>,
@@ -215,17 +239,18 @@ impl Group {
     /// Stores one group; says whether the thread is to go on.
     fn group(&mut self, first: Box<dyn Write>) -> bool {
         if let Err(error) = self.execute(BEGIN) {
-            first.answer(Some(begin_error(error)));
+            first.answer(Some(error.into()));
             return true;
         }
         let started = Instant::now();
+        let writes_max = self.writes_max();
         let mut done = Done::default();
         let mut next = Some(first);
         let mut go_on = true;
         while let Some(write) = next.take() {
             self.one(write, &mut done);
             if done.lost.is_none()
-                && done.writes.len() < self.writes_max
+                && done.writes.len() < writes_max
                 && started.elapsed() < GROUP_TIME_MAX
             {
                 match self.receiver.try_recv() {
@@ -237,6 +262,34 @@ impl Group {
         }
         self.finish(done);
         go_on
+    }
+
+    /// How many writes may share a commit: one alone where a constraint is deferred to it.
+    ///
+    /// Such a constraint is checked for all of a transaction together, so one write's mistake would fail the others'.
+    fn writes_max(&mut self) -> usize {
+        let look = || -> rusqlite::Result<Option<Schema>> {
+            let mut statement = self.connection.prepare_cached("PRAGMA schema_version")?;
+            let version = statement.query_row([], |row| row.get(0))?;
+            if version == self.schema.version {
+                return Ok(None);
+            }
+            let sql =
+                "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE sql LIKE '%INITIALLY%DEFERRED%')";
+            let deferred = self.connection.query_row(sql, [], |row| row.get(0))?;
+            Ok(Some(Schema { version, deferred }))
+        };
+        match look() {
+            Ok(Some(schema)) => self.schema = schema,
+            Ok(None) => {}
+            // A file that cannot be read so far will fail the write as well, and that error is told.
+            Err(error) => tracing::debug!(%error, "the schema could not be looked at"),
+        }
+        if self.schema.deferred {
+            1
+        } else {
+            self.writes_max
+        }
     }
 
     /// Runs one write in its savepoint.
@@ -300,12 +353,5 @@ fn run_after_commit(work: AfterCommit) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
         let text = panic_text(panic.as_ref());
         tracing::error!(panic = text, "what follows a commit panicked");
-    }
-}
-
-fn begin_error(error: rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Busy,
-        _ => Error::Sqlite(error),
     }
 }

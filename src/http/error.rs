@@ -32,6 +32,9 @@ pub struct Error {
     retry_after: Option<HeaderValue>,
 }
 
+/// A longer text of a handler is not put on the page.
+const TEXT_BYTES_MAX: usize = 1_000;
+
 /// What a visitor is told when the site is too busy: come back in a second.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
@@ -76,6 +79,7 @@ impl From<database::Error> for Error {
         match error {
             database::Error::Overloaded { .. }
             | database::Error::Busy
+            | database::Error::RolledBack(_)
             | database::Error::Closed => Self::busy(&error),
             error => Self::internal(error),
         }
@@ -110,7 +114,7 @@ pub(super) struct Look {
 
 /// Gives every error answer a body that says what happened: a page, or JSON.
 ///
-/// What the site's handlers made themselves as HTML or JSON stays as it is.
+/// What the site's handlers made themselves as HTML or JSON stays as it is; a short plain text goes on the page.
 pub(super) async fn explain(State(look): State<Look>, request: Request, next: Next) -> Response {
     let wants_json = wants_json(request.headers());
     let request_id = request
@@ -127,7 +131,10 @@ pub(super) async fn explain(State(look): State<Look>, request: Request, next: Ne
     if error.is_none() && has_body_of_its_own(response.headers()) {
         return response;
     }
-    let error = error.unwrap_or_else(|| Error::new(response.status(), words(response.status()).1));
+    let (error, response) = match error {
+        Some(error) => (error, response),
+        None => plain(response).await,
+    };
     log(&error);
     let page = Page {
         status: error.status.as_u16(),
@@ -137,6 +144,31 @@ pub(super) async fn explain(State(look): State<Look>, request: Request, next: Ne
         stylesheet: &look.stylesheet,
     };
     page.answer(wants_json, response)
+}
+
+/// What a handler or an extractor said as plain text goes on the page, if it is short.
+async fn plain(response: Response) -> (Error, Response) {
+    let status = response.status();
+    let own_words = words(status).1;
+    if !status.is_client_error()
+        || media(response.headers()).is_none_or(|media| !media.starts_with("text/plain"))
+    {
+        return (Error::new(status, own_words), response);
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, TEXT_BYTES_MAX)
+        .await
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let detail = if text.is_empty() {
+        own_words.to_owned()
+    } else {
+        text
+    };
+    (
+        Error::new(status, detail),
+        Response::from_parts(parts, axum::body::Body::empty()),
+    )
 }
 
 /// The page, and the fields of the JSON.
@@ -183,10 +215,11 @@ fn wants_json(headers: &HeaderMap) -> bool {
 }
 
 fn has_body_of_its_own(headers: &HeaderMap) -> bool {
-    let media = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    media.is_some_and(|media| media.starts_with("text/html") || media.contains("json"))
+    media(headers).is_some_and(|media| media.starts_with("text/html") || media.contains("json"))
+}
+
+fn media(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
 /// A title and a sentence for a status: what happened, and what to do.

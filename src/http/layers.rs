@@ -47,8 +47,7 @@ pub fn router(routes: Router, assets: Assets, settings: &Settings) -> Router {
     };
     let routes = routes
         .route("/up", get(async || "up\n"))
-        .merge(own.merge(assets).routes())
-        .fallback(async || Error::not_found());
+        .merge(own.merge(assets).routes());
     layers(routes, look, settings)
 }
 

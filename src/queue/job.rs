@@ -203,9 +203,22 @@ impl<C: Clone + Send + Sync + 'static> Jobs<C> {
             timeout: J::TIMEOUT,
             backoff: J::backoff,
         };
-        let before = self.kinds.insert(J::NAME, kind);
-        assert!(before.is_none(), "two jobs are named {:?}", J::NAME);
+        self.insert(J::NAME, kind);
         self
+    }
+
+    /// Adds the jobs of `others`.
+    #[must_use]
+    pub(crate) fn merge(mut self, others: Self) -> Self {
+        for (name, kind) in others.kinds {
+            self.insert(name, kind);
+        }
+        self
+    }
+
+    fn insert(&mut self, name: &'static str, kind: Kind<C>) {
+        let before = self.kinds.insert(name, kind);
+        assert!(before.is_none(), "two jobs are named {name:?}");
     }
 
     /// Whether there is a job of this name.

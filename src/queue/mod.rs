@@ -59,6 +59,9 @@ pub struct Queue {
 
 impl Queue {
     /// A handle to the jobs in `database`, whose tables ([`MIGRATIONS`]) must be there.
+    ///
+    /// A commit wakes the workers of this handle and its clones; those of another handle find the job when they look
+    /// next (`queue.poll_ms`). In a site, take the one in [`Context`](crate::Context).
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self {
@@ -82,10 +85,14 @@ impl Queue {
     ) -> Result<Option<i64>, Error> {
         let id = store::insert(tx, request.into())?;
         if id.is_some() {
-            let wake = Arc::clone(&self.wake);
-            tx.after_commit(move || wake.notify_one());
+            self.wake_after(tx);
         }
         Ok(id)
+    }
+
+    fn wake_after(&self, tx: &Transaction<'_>) {
+        let wake = Arc::clone(&self.wake);
+        tx.after_commit(move || wake.notify_one());
     }
 
     /// How many jobs there are in each state. Reads the whole table.

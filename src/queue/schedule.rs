@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 /// How long to wait before the ticks are tried again after the database refused.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
+/// A clock that goes back by less is not worth a word.
+const CLOCK_STEP_MS: i64 = 2_000;
 
 /// Which jobs are enqueued when.
 ///
@@ -51,7 +55,8 @@ impl Schedule {
     ///
     /// Five fields (minute, hour, day of month, month, day of week), or six with seconds in front.
     /// A tick is enqueued once, however many processes share the database; ticks missed while the site was down
-    /// are made up for by a single one. An expression that cannot be read is an error at the start.
+    /// are made up for by a single one. While a tick's job waits or runs, further ticks add none; one that failed and
+    /// waits for its next attempt runs at the tick. An expression that cannot be read is an error at the start.
     #[must_use]
     pub fn cron<J: Job + Default>(mut self, expression: &str) -> Self {
         self.entries.push(Entry {
@@ -59,6 +64,13 @@ impl Schedule {
             expression: expression.to_owned(),
             request: || Request::new(&J::default()),
         });
+        self
+    }
+
+    /// Adds the entries of `other`.
+    #[must_use]
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.entries.extend(other.entries);
         self
     }
 
@@ -104,8 +116,9 @@ impl Scheduler {
     /// Enqueues what is due, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let wait = match self.tick().await {
-                Ok(()) => self.until_next(),
+            let now = self.queue.database.now();
+            let wait = match self.tick_at(now).await {
+                Ok(()) => self.until_next(now),
                 Err(error) => {
                     tracing::warn!(%error, "a tick of the schedule could not be enqueued");
                     REFUSED_WAIT
@@ -120,32 +133,47 @@ impl Scheduler {
 
     /// Enqueues the latest tick of each entry that has one which is not enqueued yet, and returns.
     ///
-    /// [`run`](Self::run) calls this whenever one is due; a test may, with a clock that it holds.
+    /// [`run`](Self::run) does this whenever one is due; a test may, with a clock that it holds.
     ///
     /// # Errors
     ///
-    /// Those of [`Database::write`](crate::database::Database::write); what is left is due at the next call.
+    /// The first of those of [`Database::write`](crate::database::Database::write); what is left is due at the next
+    /// call.
     pub async fn tick(&self) -> database::Result<()> {
-        let now = self.queue.database.now();
+        self.tick_at(self.queue.database.now()).await
+    }
+
+    async fn tick_at(&self, now: Timestamp) -> database::Result<()> {
+        let mut result = Ok(());
         for (entry, cron) in &self.crons {
-            let known = self
-                .last
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(entry.name)
-                .copied();
-            let before = match known {
-                Some(before) => before,
-                None => self.first(entry.name, now).await?,
-            };
-            let tick = previous(cron, now).map_or(before, Timestamp::as_millisecond);
-            if tick > before {
-                self.enqueue(entry, tick).await?;
-            }
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            last.insert(entry.name, tick.max(before));
+            let ticked = self.tick_entry(entry, cron, now).await;
+            // One entry that fails must not keep the others from theirs.
+            result = result.and(ticked);
         }
+        result
+    }
+
+    async fn tick_entry(&self, entry: &Entry, cron: &Cron, now: Timestamp) -> database::Result<()> {
+        let known = self.last().get(entry.name).copied();
+        let before = match known {
+            Some(before) => before,
+            None => self.first(entry.name, now).await?,
+        };
+        let now_ms = now.as_millisecond();
+        if before > now_ms {
+            self.correct(entry.name, before, now_ms).await?;
+            return Ok(());
+        }
+        let tick = previous(cron, now).map_or(before, Timestamp::as_millisecond);
+        if tick > before {
+            self.enqueue(entry, tick).await?;
+        }
+        self.last().insert(entry.name, tick.max(before));
         Ok(())
+    }
+
+    fn last(&self) -> MutexGuard<'_, HashMap<&'static str, i64>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last tick that the database knows; an entry that is new begins now.
@@ -160,6 +188,25 @@ impl Scheduler {
             .await
     }
 
+    /// A tick in the future: the clock was ahead then, or is behind now. From now on it counts again.
+    async fn correct(&self, name: &'static str, before: i64, now: i64) -> database::Result<()> {
+        // A step of a second is what every clock does now and then.
+        if before - now > CLOCK_STEP_MS {
+            let ahead_s = (before - now) / 1_000;
+            tracing::warn!(
+                name,
+                ahead_s,
+                "the last tick is in the future: the clock was set back"
+            );
+        }
+        self.queue
+            .database
+            .write(move |tx| Ok(store::correct_tick(tx, name, now)?))
+            .await?;
+        self.last().insert(name, now);
+        Ok(())
+    }
+
     async fn enqueue(&self, entry: &Entry, tick: i64) -> database::Result<()> {
         let (name, request) = (entry.name, entry.request);
         let queue = self.queue.clone();
@@ -167,19 +214,25 @@ impl Scheduler {
             .database
             .write(move |tx| {
                 if store::record_tick(tx, name, tick)? {
-                    queue.enqueue(tx, request())?;
+                    // One at a time: while nothing runs it, or it takes long, ticks do not pile up.
+                    let key = format!("schedule:{name}");
+                    let id = queue.enqueue(tx, request().unique(key.clone()))?;
+                    if id.is_none() && store::hasten(tx, &key)? {
+                        queue.wake_after(tx);
+                    }
                 }
                 Ok(())
             })
             .await
     }
 
-    fn until_next(&self) -> Duration {
+    /// How long after `now`, when the ticks were looked at, the next one is.
+    fn until_next(&self, looked: Timestamp) -> Duration {
         let now = self.queue.database.now();
         let next = self
             .crons
             .iter()
-            .filter_map(|(_, cron)| next(cron, now))
+            .filter_map(|(_, cron)| next(cron, looked))
             .min();
         next.map_or(SLEEP_MAX, |next| {
             let wait = next.as_millisecond().saturating_sub(now.as_millisecond());

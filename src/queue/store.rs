@@ -72,7 +72,12 @@ impl State {
 }
 
 /// After so many deaths of the process in a row while it ran, a job is set aside.
-pub(super) const DEATHS_MAX: u32 = 3;
+///
+/// Before the last of them it ran alone, so that none is set aside for what another did.
+const DEATHS_MAX: u32 = 3;
+
+/// A job that two processes died with is a suspect: it runs alone.
+const DEATHS_SUSPECT: u32 = DEATHS_MAX - 1;
 
 /// Longer error texts are cut.
 const ERROR_BYTES_MAX: usize = 2_000;
@@ -139,7 +144,7 @@ pub(super) fn insert(tx: &Transaction<'_>, request: Request) -> Result<Option<i6
     Ok(id)
 }
 
-/// Takes up to `count` jobs that are due, of the kinds given (a JSON array), best first.
+/// Takes up to `count` jobs that are due, of the kinds given (a JSON array), best first; no suspects.
 pub(super) fn claim(
     tx: &Transaction<'_>,
     kinds: &str,
@@ -151,7 +156,7 @@ pub(super) fn claim(
          WHERE id IN (
              SELECT id FROM jobs
              WHERE state IN ('available', 'retryable') AND priority = ?2 AND run_at <= ?1
-                 AND kind IN (SELECT value FROM json_each(?3))
+                 AND deaths < ?5 AND kind IN (SELECT value FROM json_each(?3))
              ORDER BY run_at, id
              LIMIT ?4)
          RETURNING id, kind, arguments, attempt, attempts_max",
@@ -164,7 +169,7 @@ pub(super) fn claim(
         }
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
         let rows = statement.query_map(
-            params![tx.now_ms(), priority as u8, kinds, limit],
+            params![tx.now_ms(), priority as u8, kinds, limit, DEATHS_SUSPECT],
             claimed_row,
         )?;
         for row in rows {
@@ -172,6 +177,40 @@ pub(super) fn claim(
         }
     }
     Ok(claimed)
+}
+
+/// When the next suspect is due, or since when it has been, in milliseconds since 1970.
+pub(super) fn next_suspect(connection: &Connection, kinds: &str) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT run_at FROM jobs
+             WHERE deaths > 0 AND state IN ('available', 'retryable') AND deaths >= ?1
+                 AND kind IN (SELECT value FROM json_each(?2))
+             ORDER BY run_at
+             LIMIT 1",
+        )?
+        .query_row(params![DEATHS_SUSPECT, kinds], |row| row.get(0))
+        .optional()
+}
+
+/// Takes the suspect that has been due for longest.
+pub(super) fn claim_suspect(
+    tx: &Transaction<'_>,
+    kinds: &str,
+) -> rusqlite::Result<Option<Claimed>> {
+    tx.prepare_cached(
+        "UPDATE jobs
+         SET state = 'executing', attempt = attempt + 1, started_at = ?1
+         WHERE id = (
+             SELECT id FROM jobs
+             WHERE deaths > 0 AND state IN ('available', 'retryable') AND deaths >= ?2 AND run_at <= ?1
+                 AND kind IN (SELECT value FROM json_each(?3))
+             ORDER BY run_at, id
+             LIMIT 1)
+         RETURNING id, kind, arguments, attempt, attempts_max",
+    )?
+    .query_row(params![tx.now_ms(), DEATHS_SUSPECT, kinds], claimed_row)
+    .optional()
 }
 
 fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
@@ -184,19 +223,21 @@ fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
     })
 }
 
-/// When the next job of these kinds is due, in milliseconds since 1970.
+/// When the next job of these kinds that is no suspect is due, in milliseconds since 1970.
 pub(super) fn next_due(connection: &Connection, kinds: &str) -> rusqlite::Result<Option<i64>> {
     let mut statement = connection.prepare_cached(
         "SELECT run_at FROM jobs
          WHERE state IN ('available', 'retryable') AND priority = ?1
-             AND kind IN (SELECT value FROM json_each(?2))
+             AND deaths < ?2 AND kind IN (SELECT value FROM json_each(?3))
          ORDER BY run_at
          LIMIT 1",
     )?;
     let mut next = None;
     for priority in Priority::ALL {
         let due: Option<i64> = statement
-            .query_row(params![priority as u8, kinds], |row| row.get(0))
+            .query_row(params![priority as u8, DEATHS_SUSPECT, kinds], |row| {
+                row.get(0)
+            })
             .optional()?;
         next = match (next, due) {
             (Some(next), Some(due)) => Some(i64::min(next, due)),
@@ -249,22 +290,22 @@ pub(super) fn finish(
     Ok(())
 }
 
-/// Puts back what a dead process was running: it is due at once, the attempt is spent.
+/// Puts back what a dead process was running: it is due at once, and the attempt is not counted.
 ///
-/// What was running at three deaths in a row, or has no attempt left, is discarded.
+/// What was running at three deaths in a row is discarded.
 pub(super) fn rescue(tx: &Transaction<'_>) -> rusqlite::Result<Rescued> {
     let discarded = tx
         .prepare_cached(
             "UPDATE jobs
              SET state = 'discarded', deaths = deaths + 1, finished_at = ?1,
-                 error = 'the process died while this job ran'
-             WHERE state = 'executing' AND (deaths + 1 >= ?2 OR attempt >= attempts_max)",
+                 error = 'the process died each time this job ran'
+             WHERE state = 'executing' AND deaths + 1 >= ?2",
         )?
         .execute(params![tx.now_ms(), DEATHS_MAX])?;
     let available = tx
         .prepare_cached(
             "UPDATE jobs
-             SET state = 'available', deaths = deaths + 1, run_at = ?1
+             SET state = 'available', deaths = deaths + 1, attempt = attempt - 1, run_at = ?1
              WHERE state = 'executing'",
         )?
         .execute(params![tx.now_ms()])?;
@@ -339,6 +380,23 @@ pub(super) fn record_tick(tx: &Transaction<'_>, name: &str, at_ms: i64) -> rusql
         )?
         .execute(params![name, at_ms])?;
     Ok(changed == 1)
+}
+
+/// Says that a tick was at `at_ms`, though a later one is recorded: the clock was wrong then.
+pub(super) fn correct_tick(tx: &Transaction<'_>, name: &str, at_ms: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE schedule SET last_tick_at = ?2 WHERE name = ?1")?
+        .execute(params![name, at_ms])?;
+    Ok(())
+}
+
+/// Lets a job that failed and waits run now.
+pub(super) fn hasten(tx: &Transaction<'_>, unique_key: &str) -> rusqlite::Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE jobs SET run_at = ?1 WHERE unique_key = ?2 AND state = 'retryable'",
+        )?
+        .execute(params![tx.now_ms(), unique_key])?;
+    Ok(changed > 0)
 }
 
 fn after(now: i64, wait: Duration) -> i64 {

@@ -4,6 +4,7 @@
 //! a commit that brings a job, the end of a job, the time of the next one, the stop.
 
 use std::collections::HashMap;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::database;
+use crate::database::Transaction;
 use crate::queue::Queue;
 use crate::queue::Settings;
 use crate::queue::job::Jobs;
@@ -24,6 +26,12 @@ use crate::queue::store::End;
 
 /// How long to wait before the queue is asked again after the database refused.
 const REFUSED_WAIT: Duration = Duration::from_millis(500);
+
+/// A suspect waits so long for a moment when nothing else runs; then nothing else is begun before it.
+const SUSPECT_WAIT_MS: i64 = 60_000;
+
+/// How often the end of the jobs is tried to be recorded at the stop.
+const RECORD_TRIES: u32 = 5;
 
 /// A job whose arguments cannot be read waits this long for a program that can.
 const PARKED_WAIT: Duration = Duration::from_hours(1);
@@ -46,6 +54,46 @@ struct Hands {
     running: HashMap<tokio::task::Id, Claimed>,
     /// What ended and is not recorded yet.
     ended: Arc<Vec<(Claimed, End)>>,
+    /// Whether what runs is a suspect, beside which nothing else may run.
+    alone: bool,
+}
+
+/// What a round has claimed.
+#[derive(Default)]
+struct Claim {
+    jobs: Vec<Claimed>,
+    /// Whether it is a suspect.
+    alone: bool,
+    /// When the next one is due, in milliseconds since 1970.
+    due: Option<i64>,
+}
+
+/// Claims what is due: jobs that nothing is known against, or one suspect, alone.
+fn claim(
+    tx: &Transaction<'_>,
+    kinds: &str,
+    running: usize,
+    free: usize,
+) -> database::Result<Claim> {
+    let now = tx.now_ms();
+    let mut claim = Claim::default();
+    let suspect = store::next_suspect(tx, kinds)?;
+    if let Some(since) = suspect.filter(|due| *due <= now) {
+        if running == 0 {
+            claim.jobs.extend(store::claim_suspect(tx, kinds)?);
+            claim.alone = true;
+            return Ok(claim);
+        }
+        // Where there is always something to run, its turn would never come.
+        if now.saturating_sub(since) > SUSPECT_WAIT_MS {
+            return Ok(claim);
+        }
+    }
+    claim.jobs = store::claim(tx, kinds, free)?;
+    // One that is due waits for the end of what runs, and not for a time.
+    let suspect = suspect.filter(|due| *due > now);
+    claim.due = store::next_due(tx, kinds)?.into_iter().chain(suspect).min();
+    Ok(claim)
 }
 
 impl<C: Clone + Send + Sync + 'static> Worker<C> {
@@ -80,30 +128,33 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
 
     /// Records what ended, claims what is due, and says how long nothing more will be.
     async fn round(&self, hands: &mut Hands) -> database::Result<Duration> {
-        let free = self.settings.workers.saturating_sub(hands.tasks.len());
+        let running = hands.tasks.len();
+        let free = self.settings.workers.saturating_sub(running);
+        let alone = hands.alone && running > 0;
         let ended = Arc::clone(&hands.ended);
         let kinds = Arc::clone(&self.kinds);
-        let (claimed, due) = self
-            .queue
-            .database
-            .write(move |tx| {
-                for (job, end) in ended.iter() {
-                    store::finish(tx, job.id, job.attempt, end)?;
-                }
-                let claimed = store::claim(tx, &kinds, free)?;
-                Ok((claimed, store::next_due(tx, &kinds)?))
-            })
-            .await?;
+        let claim = move |tx: &Transaction<'_>| {
+            for (job, end) in ended.iter() {
+                store::finish(tx, job.id, job.attempt, end)?;
+            }
+            if alone || free == 0 {
+                return Ok(Claim::default());
+            }
+            claim(tx, &kinds, running, free)
+        };
+        let claim = self.queue.database.write(claim).await?;
         hands.ended = Arc::default();
-        for job in claimed {
+        hands.alone = claim.alone || alone;
+        for job in claim.jobs {
             self.start(hands, job);
         }
-        Ok(self.until(due))
+        Ok(self.until(claim.due))
     }
 
     async fn wait(&self, hands: &mut Hands, wait: Duration, stop: &CancellationToken) {
         // With no hand free, what a commit or the clock brings cannot be claimed anyway.
-        let free = hands.tasks.len() < self.settings.workers;
+        let running = hands.tasks.len();
+        let free = running < self.settings.workers && !(hands.alone && running > 0);
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.queue.wake.notified(), if free => {}
@@ -130,10 +181,10 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         };
         let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
         let (attempt, attempts_max) = (job.attempt, job.attempts_max);
-        let (backoff, timeout) = (kind.backoff, kind.timeout);
-        let work = (kind.start)(&job.arguments, self.context.clone());
+        let (start, backoff, timeout) = (kind.start, kind.backoff, kind.timeout);
+        let (arguments, context) = (job.arguments.clone(), self.context.clone());
         let task = async move {
-            let work = match work {
+            let work = match start(&arguments, context) {
                 Ok(work) => work,
                 Err(error) => return parked(&error),
             };
@@ -156,65 +207,78 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     }
 
     fn collect(&self, hands: &mut Hands, ended: Result<(tokio::task::Id, End), JoinError>) {
-        let (id, end) = match ended {
-            Ok((id, end)) => (id, Some(end)),
-            Err(error) => (error.id(), None),
+        let (id, ended) = match ended {
+            Ok((id, end)) => (id, Ok(end)),
+            Err(error) => (error.id(), Err(error)),
         };
         let Some(job) = hands.running.remove(&id) else {
             return;
         };
-        let end = end.unwrap_or_else(|| {
-            let kind = self.jobs.get(&job.kind);
-            let backoff = kind.map_or(no_backoff as fn(u32) -> Duration, |kind: &Kind<C>| {
-                kind.backoff
-            });
-            let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
-            span.in_scope(|| {
-                failed(
-                    job.attempt,
-                    job.attempts_max,
-                    backoff,
-                    "it panicked".to_owned(),
-                )
-            })
-        });
+        let end = ended.unwrap_or_else(|error| self.panicked(&job, error));
         Arc::make_mut(&mut hands.ended).push((job, end));
     }
 
-    /// Gives what runs its grace, puts back what does not end in it, and records both.
+    fn panicked(&self, job: &Claimed, error: JoinError) -> End {
+        let text = match error.try_into_panic() {
+            Ok(panic) => format!("it panicked: {}", database::panic_text(panic.as_ref())),
+            Err(error) => error.to_string(),
+        };
+        let kind = self.jobs.get(&job.kind);
+        let backoff = kind.map_or(no_backoff as fn(u32) -> Duration, |kind: &Kind<C>| {
+            kind.backoff
+        });
+        let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
+        span.in_scope(|| failed(job.attempt, job.attempts_max, backoff, text))
+    }
+
+    /// Gives what runs its grace and puts back what does not end in it.
     async fn end(&self, mut hands: Hands) {
         let grace = tokio::time::sleep(self.settings.stop());
         tokio::pin!(grace);
         while !hands.tasks.is_empty() {
+            // At once: what is not recorded when the process is killed runs again.
+            self.record(&mut hands).await;
             tokio::select! {
                 () = &mut grace => break,
                 Some(ended) = hands.tasks.join_next_with_id() => self.collect(&mut hands, ended),
             }
         }
-        hands.tasks.shutdown().await;
-        let left = hands.running.len();
-        let put_back = |job| {
-            let wait = Duration::ZERO;
-            (job, End::PutBack { wait, error: None })
-        };
-        Arc::make_mut(&mut hands.ended).extend(hands.running.drain().map(|(_, job)| put_back(job)));
-        let ended = Arc::clone(&hands.ended);
-        let recorded = self
-            .queue
-            .database
-            .write(move |tx| {
-                for (job, end) in ended.iter() {
-                    store::finish(tx, job.id, job.attempt, end)?;
-                }
-                Ok(())
-            })
-            .await;
-        match recorded {
-            Ok(()) => tracing::info!(put_back = left, "the worker has stopped"),
-            Err(error) => {
-                tracing::error!(%error, "what the jobs did could not be recorded; they run again");
+        hands.tasks.abort_all();
+        let put_back = hands.running.len();
+        let wait = Duration::ZERO;
+        let ends = hands
+            .running
+            .drain()
+            .map(|(_, job)| (job, End::PutBack { wait, error: None }));
+        Arc::make_mut(&mut hands.ended).extend(ends);
+        for attempt in 1..=RECORD_TRIES {
+            if self.record(&mut hands).await {
+                tracing::info!(put_back, "the worker has stopped");
+                break;
             }
+            tokio::time::sleep(REFUSED_WAIT / RECORD_TRIES * attempt).await;
         }
+        // Last: a job that blocks its thread does not notice that it is aborted.
+        hands.tasks.shutdown().await;
+    }
+
+    /// Records what ended; says whether that is done.
+    async fn record(&self, hands: &mut Hands) -> bool {
+        if hands.ended.is_empty() {
+            return true;
+        }
+        let ended = Arc::clone(&hands.ended);
+        let recorded = self.queue.database.write(move |tx| {
+            for (job, end) in ended.iter() {
+                store::finish(tx, job.id, job.attempt, end)?;
+            }
+            Ok(())
+        });
+        match recorded.await {
+            Ok(()) => hands.ended = Arc::default(),
+            Err(error) => tracing::error!(%error, "what the jobs did could not be recorded"),
+        }
+        hands.ended.is_empty()
     }
 }
 
@@ -240,7 +304,8 @@ fn failed(attempt: u32, attempts_max: u32, backoff: fn(u32) -> Duration, error: 
         tracing::error!(error, "discarded: it has no attempt left");
         return End::Discard { error };
     }
-    let wait = backoff(attempt);
+    // The site's code, which may panic; the worker must not.
+    let wait = catch_unwind(|| backoff(attempt)).unwrap_or(PARKED_WAIT);
     tracing::warn!(error, ?wait, "failed and will be tried again");
     End::Retry { wait, error }
 }

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::support::waiting::is_pending;
+
 const MINUTE: Duration = Duration::from_mins(1);
 
 fn settings(folder: &Path) -> Settings {
@@ -238,4 +240,86 @@ async fn odd_keys_are_keys() {
         cache.put(key, &key.len(), None).await;
         assert_eq!(cache.get(key).await, Some(key.len()), "{key:.20}");
     }
+}
+
+#[tokio::test]
+async fn a_database_that_is_no_cache_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = settings(folder.path()).path;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it makes the file of another program"
+    )]
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch("CREATE TABLE precious (x); INSERT INTO precious VALUES (7)")
+        .unwrap();
+    drop(other);
+    let cache = Cache::open(&settings(folder.path()), Clock::system()).await;
+    cache.put("k", &"v", None).await;
+    assert_eq!(text(&cache, "k").await, None);
+    cache.close().await;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it looks at the file of another program"
+    )]
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let kept: i64 = other
+        .query_row("SELECT x FROM precious", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 7);
+}
+
+#[tokio::test]
+async fn a_file_of_another_kind_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = settings(folder.path()).path;
+    std::fs::write(&path, "a text that somebody wrote").unwrap();
+    let cache = Cache::open(&settings(folder.path()), Clock::system()).await;
+    cache.put("k", &"v", None).await;
+    assert!(text(&cache, "k").await.is_some());
+    let aside = folder.path().join("cache.sqlite3.damaged");
+    assert_eq!(
+        std::fs::read_to_string(aside).unwrap(),
+        "a text that somebody wrote"
+    );
+}
+
+#[tokio::test]
+async fn a_value_computed_before_a_deletion_is_not_kept_after_it() {
+    let (_folder, cache, _) = cache().await;
+    let value: Result<&str, Infallible> = Ok("old");
+    let fetched: Result<String, Infallible> = cache
+        .fetch("k", None, async || {
+            // Meanwhile somebody changes what it was computed from.
+            cache.delete("k").await;
+            value.map(str::to_owned)
+        })
+        .await;
+    assert_eq!(fetched.unwrap(), "old");
+    assert_eq!(text(&cache, "k").await, None);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_during_a_repair_leaves_no_broken_cache() {
+    let (folder, cache, clock) = cache().await;
+    cache.put("k", &"x".repeat(50_000), None).await;
+    cache.close().await;
+    let path = settings(folder.path()).path;
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4_096..].fill(0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    let cache = Cache::open(&settings(folder.path()), clock).await;
+    for number in 0..20 {
+        let mut leaving = Box::pin(text(&cache, "k"));
+        // The first polls are before the repair, in it, or behind it.
+        for _ in 0..number {
+            if !is_pending(&mut leaving).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    cache.put("after", &"v", None).await;
+    assert!(text(&cache, "after").await.is_some());
 }

@@ -1,9 +1,6 @@
 //! What the database layer promises.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -16,6 +13,8 @@ use houseboat::database::Settings;
 use houseboat::settings::Auto;
 use jiff::Timestamp;
 use tempfile::TempDir;
+
+use crate::support::waiting::is_pending;
 
 pub(crate) const NOTES: Migrations = Migrations::new(
     "notes",
@@ -136,7 +135,13 @@ async fn a_read_cannot_write_and_says_what_to_use() {
 #[tokio::test]
 async fn a_write_cannot_end_its_own_transaction() {
     let (_folder, database) = database().await;
-    for sql in ["COMMIT", "ROLLBACK", "BEGIN", "RELEASE houseboat"] {
+    for sql in [
+        "COMMIT",
+        "ROLLBACK",
+        "BEGIN",
+        "RELEASE houseboat",
+        "PRAGMA defer_foreign_keys = ON",
+    ] {
         let write = database.write(move |tx| {
             tx.execute("INSERT INTO notes (text) VALUES ('x')", [])?;
             Ok(tx.execute_batch(sql)?)
@@ -148,6 +153,44 @@ async fn a_write_cannot_end_its_own_transaction() {
         );
     }
     assert!(texts(&database).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deferred_constraint_fails_the_write_that_broke_it_and_no_other() {
+    let (_folder, database) = database().await;
+    let schema = database.write(|tx| {
+        let sql = "CREATE TABLE tags (note INTEGER REFERENCES notes (id) DEFERRABLE INITIALLY DEFERRED) STRICT";
+        Ok(tx.execute_batch(sql)?)
+    });
+    schema.await.unwrap();
+    let (go_on, held) = hold_writer(&database);
+    let good = [insert(&database, "1"), insert(&database, "2")].map(Box::pin);
+    let [mut first, mut second] = good;
+    let mut bad = Box::pin(database.write(|tx| Ok(tx.execute("INSERT INTO tags VALUES (7)", [])?)));
+    assert!(is_pending(&mut first).await);
+    assert!(is_pending(&mut bad).await && is_pending(&mut second).await);
+    go_on.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
+    assert!(matches!(bad.await, Err(Error::RolledBack(_))));
+    assert_eq!(texts(&database).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn nothing_is_stored_by_a_write_that_rolled_everything_back() {
+    let (_folder, database) = database().await;
+    insert(&database, "same").await.unwrap();
+    let write = database.write(|tx| {
+        let broken = tx.execute("INSERT OR ROLLBACK INTO notes (text) VALUES ('same')", []);
+        assert!(broken.is_err());
+        // The transaction is gone; this would commit by itself.
+        let _ = tx.execute("INSERT INTO notes (text) VALUES ('stray')", []);
+        Ok(())
+    });
+    assert!(matches!(write.await, Err(Error::RolledBack(_))));
+    assert_eq!(texts(&database).await, ["same"]);
+    insert(&database, "next").await.unwrap();
 }
 
 #[tokio::test]
@@ -263,7 +306,7 @@ async fn one_more_than_may_wait_is_refused_at_once() {
     let waiting = [insert(&database, "1"), insert(&database, "2")].map(Box::pin);
     let [mut first, mut second] = waiting;
     // Polled once, they wait in the queue.
-    assert!(futures_pending(&mut first).await && futures_pending(&mut second).await);
+    assert!(is_pending(&mut first).await && is_pending(&mut second).await);
     let refused = insert(&database, "3").await;
     assert!(
         matches!(refused, Err(Error::Overloaded { waiting_max: 2 })),
@@ -281,21 +324,12 @@ async fn a_write_whose_caller_has_left_is_not_begun() {
     let (_folder, database) = database().await;
     let (go_on, held) = hold_writer(&database);
     let mut abandoned = Box::pin(insert(&database, "abandoned"));
-    assert!(futures_pending(&mut abandoned).await);
+    assert!(is_pending(&mut abandoned).await);
     drop(abandoned);
     go_on.send(()).unwrap();
     held.await.unwrap().unwrap();
     insert(&database, "kept").await.unwrap();
     assert_eq!(texts(&database).await, ["kept"]);
-}
-
-/// Polls a future once; says whether it is not ready.
-async fn futures_pending<F: Future + Unpin>(future: &mut F) -> bool {
-    std::future::poll_fn(|context| {
-        let polled = std::pin::Pin::new(&mut *future).poll(context);
-        std::task::Poll::Ready(polled.is_pending())
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,136 +380,4 @@ async fn a_constraint_of_the_schema_is_named() {
         error.constraint(),
         Some("UNIQUE constraint failed: notes.text")
     );
-}
-
-#[tokio::test]
-async fn every_connection_has_its_pragmas() {
-    let (_folder, database) = database().await;
-    let mut expected = vec![
-        "busy_timeout 5000",
-        "journal_mode wal",
-        "synchronous 1",
-        "foreign_keys 1",
-        "journal_size_limit 27103364",
-        "cache_size 2000",
-        "temp_store 2",
-        "trusted_schema 0",
-        "query_only 1",
-    ];
-    assert_eq!(database.read(pragmas).await.unwrap(), expected);
-    expected.pop();
-    expected.push("query_only 0");
-    assert_eq!(database.write(|tx| pragmas(tx)).await.unwrap(), expected);
-}
-
-fn pragmas(conn: &rusqlite::Connection) -> Result<Vec<String>> {
-    let names = "busy_timeout journal_mode synchronous foreign_keys journal_size_limit cache_size \
-                 temp_store trusted_schema query_only";
-    let value = |name: &str| {
-        conn.pragma_query_value(None, name, |row| {
-            Ok(match row.get_ref(0)? {
-                rusqlite::types::ValueRef::Integer(value) => format!("{name} {value}"),
-                value => format!("{name} {}", value.as_str()?),
-            })
-        })
-    };
-    Ok(names
-        .split_whitespace()
-        .map(value)
-        .collect::<rusqlite::Result<_>>()?)
-}
-
-#[tokio::test]
-async fn a_closed_database_answers_that_it_is() {
-    let (_folder, database) = database().await;
-    let other_handle = database.clone();
-    insert(&database, "kept").await.unwrap();
-    database.close().await;
-    assert!(matches!(
-        insert(&other_handle, "late").await,
-        Err(Error::Closed)
-    ));
-    let read = other_handle.read(|_| Ok(()));
-    assert!(matches!(read.await, Err(Error::Closed)));
-}
-
-#[tokio::test]
-async fn closing_leaves_one_file_that_has_everything() {
-    let (folder, database) = database().await;
-    insert(&database, "kept").await.unwrap();
-    database.close().await;
-    let names: Vec<_> = std::fs::read_dir(folder.path().join("data"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(names, ["test.sqlite3"]);
-}
-
-#[tokio::test]
-async fn a_file_that_is_no_database_is_refused_and_untouched() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = settings(folder.path());
-    std::fs::create_dir_all(settings.path.parent().unwrap()).unwrap();
-    let text = "this is a text and no database. ".repeat(200);
-    std::fs::write(&settings.path, &text).unwrap();
-    let error = Database::open(&settings, Clock::system())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("test.sqlite3") && error.contains("not a SQLite database"),
-        "{error}"
-    );
-    assert_eq!(std::fs::read_to_string(&settings.path).unwrap(), text);
-}
-
-#[tokio::test]
-async fn a_path_that_cannot_be_made_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("data"),
-        "a file where a folder should be",
-    )
-    .unwrap();
-    let error = Database::open(&settings(folder.path()), Clock::system())
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("cannot make the directory"), "{error}");
-}
-
-#[tokio::test]
-async fn a_check_finds_a_damaged_page() {
-    let (folder, database) = database().await;
-    for number in 0..500 {
-        insert(&database, &format!("{number} {}", "x".repeat(200)))
-            .await
-            .unwrap();
-    }
-    assert!(database.check().await.unwrap().is_ok());
-    database.close().await;
-    let path = settings(folder.path()).path;
-    let mut bytes = std::fs::read(&path).unwrap();
-    for byte in &mut bytes[8_192..8_192 + 512] {
-        *byte ^= 0xff;
-    }
-    std::fs::write(&path, bytes).unwrap();
-    let database = Database::open(&settings(folder.path()), Clock::system()).unwrap();
-    let report = database.check().await;
-    assert!(report.map_or(true, |report| !report.is_ok()));
-}
-
-#[tokio::test]
-async fn the_last_handle_ends_the_threads_and_keeps_what_waited() {
-    let (folder, database) = database().await;
-    let done = Arc::new(AtomicBool::new(false));
-    let mark = Arc::clone(&done);
-    let write = database.write(move |tx| {
-        tx.execute("INSERT INTO notes (text) VALUES ('kept')", [])?;
-        mark.store(true, Ordering::SeqCst);
-        Ok(())
-    });
-    write.await.unwrap();
-    drop(database);
-    assert!(done.load(Ordering::SeqCst));
-    let again = Database::open(&settings(folder.path()), Clock::system()).unwrap();
-    assert_eq!(texts(&again).await, ["kept"]);
 }

@@ -44,6 +44,8 @@ async fn a_file_newer_than_the_program_is_refused() {
     let (_folder, database) = database().await;
     database.migrate(&[MORE]).await.unwrap();
     let error = database.migrate(&[NOTES]).await.unwrap_err().to_string();
+    let status = database.migrations(&[NOTES]).await.unwrap_err();
+    assert_eq!(status.to_string(), error);
     assert!(
         error.contains("newer than the program") && error.contains("V2__colours"),
         "{error}"
@@ -58,6 +60,8 @@ async fn an_applied_migration_that_was_changed_is_refused() {
         &[("V1__notes", "CREATE TABLE notes (id INTEGER) STRICT;")],
     );
     let error = database.migrate(&[changed]).await.unwrap_err().to_string();
+    let status = database.migrations(&[changed]).await.unwrap_err();
+    assert_eq!(status.to_string(), error);
     assert!(
         error.contains("changed after it had been applied"),
         "{error}"

@@ -14,6 +14,7 @@ use houseboat::queue::State;
 
 use crate::support::jobs::Act;
 use crate::support::jobs::Linger;
+use crate::support::jobs::Rash;
 use crate::support::jobs::SOON;
 use crate::support::jobs::Site;
 use crate::support::jobs::held;
@@ -67,7 +68,7 @@ async fn an_error_a_panic_and_a_timeout_are_each_tried_again() {
     let site = Site::new(Clock::system()).await;
     for (word, error) in [
         ("fail once", "it failed"),
-        ("panic once", "it panicked"),
+        ("panic once", "it panicked: on purpose"),
         ("hang once", "it took longer than 300ms"),
     ] {
         let id = site.enqueue(&Act::new(word)).await.unwrap();
@@ -236,7 +237,8 @@ async fn jobs_of_a_dead_process_run_again() {
     assert_eq!((rescued.available, rescued.discarded), (1, 0));
     site.drain().await;
     let (state, attempt, deaths, _) = site.row(id).await;
-    assert_eq!((state.as_str(), attempt, deaths), ("completed", 2, 0));
+    // A death is counted as such, and not as an attempt.
+    assert_eq!((state.as_str(), attempt, deaths), ("completed", 1, 0));
 }
 
 #[tokio::test]
@@ -248,12 +250,60 @@ async fn a_job_that_keeps_killing_the_process_is_set_aside() {
             .await;
         site.queue.rescue().await.unwrap();
     }
-    let (state, attempt, deaths, error) = site.row(id).await;
-    assert_eq!((state.as_str(), attempt, deaths), ("discarded", 3, 3));
+    let (state, _, deaths, error) = site.row(id).await;
+    assert_eq!((state.as_str(), deaths), ("discarded", 3));
+    assert_eq!(error.unwrap(), "the process died each time this job ran");
+}
+
+#[tokio::test]
+async fn jobs_that_ran_beside_a_killer_are_not_set_aside_for_it() {
+    let site = Site::new(Clock::system()).await;
+    let killer = site.enqueue(&Linger {}).await.unwrap();
+    for word in ["one", "two", "slow"] {
+        site.enqueue(&Act::new(word)).await;
+    }
+    // Twice, the process dies while all of them run.
+    for _ in 0..2 {
+        site.sql("UPDATE jobs SET state = 'executing', attempt = attempt + 1")
+            .await;
+        site.queue.rescue().await.unwrap();
+    }
+    // From now on each runs alone, the killer first; the process dies a third time.
+    let (stop, worker) = site.work(Settings::default());
+    wait_for("killer", SOON, async || {
+        (site.notes.all() == ["linger"]).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(site.notes.all(), ["linger"], "nothing runs beside it");
+    worker.abort();
+    drop(stop);
+    let rescued = site.queue.rescue().await.unwrap();
+    assert_eq!((rescued.available, rescued.discarded), (0, 1));
+    site.drain().await;
+    assert_eq!(site.row(killer).await.0, "discarded");
     assert_eq!(
-        error.as_deref(),
-        Some("the process died while this job ran")
+        site.notes.all(),
+        ["linger", "one", "two", "slow", "slow ended"]
     );
+}
+
+#[tokio::test]
+async fn a_backoff_that_panics_stops_nothing() {
+    let site = Site::new(Clock::system()).await;
+    let id = site.enqueue(&Rash {}).await.unwrap();
+    let (stop, worker) = site.work(Settings::default());
+    wait_for("failure", SOON, async || {
+        (site.row(id).await.0 == "retryable").then_some(())
+    })
+    .await;
+    let next = site.enqueue(&Act::new("next")).await.unwrap();
+    wait_for("next job", SOON, async || {
+        (site.row(next).await.0 == "completed").then_some(())
+    })
+    .await;
+    stop.cancel();
+    worker.await.unwrap();
 }
 
 #[tokio::test]

@@ -103,6 +103,23 @@ impl Job for Linger {
     }
 }
 
+/// A job that fails, and whose backoff panics.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Rash {}
+
+impl Job for Rash {
+    const NAME: &'static str = "rash";
+    type Context = Notes;
+
+    async fn run(self, _: Notes) -> Result<Outcome, BoxError> {
+        Err("it failed".into())
+    }
+
+    fn backoff(_attempt: u32) -> Duration {
+        panic!("on purpose")
+    }
+}
+
 pub(crate) struct Site {
     pub(crate) folder: TempDir,
     pub(crate) clock: Clock,
@@ -135,6 +152,7 @@ impl Site {
     /// Runs a worker until the token is cancelled.
     pub(crate) fn work(&self, settings: Settings) -> (CancellationToken, JoinHandle<()>) {
         let jobs = Jobs::default().register::<Act>().register::<Linger>();
+        let jobs = jobs.register::<Rash>();
         let worker = Worker::new(self.queue.clone(), jobs, self.notes.clone(), settings);
         let stop = CancellationToken::new();
         let token = stop.clone();
@@ -171,6 +189,13 @@ impl Site {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?)
         });
+        read.await.unwrap()
+    }
+
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        let read = self
+            .database
+            .read(move |conn| Ok(conn.query_row(sql, [], |row| row.get(0))?));
         read.await.unwrap()
     }
 

@@ -37,3 +37,12 @@ pub(crate) fn slow(test: &str) -> bool {
     }
     wanted
 }
+
+/// Polls a future once; says whether it is not ready.
+pub(crate) async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    std::future::poll_fn(|context| {
+        let polled = std::pin::Pin::new(&mut *future).poll(context);
+        std::task::Poll::Ready(polled.is_pending())
+    })
+    .await
+}
