@@ -224,7 +224,11 @@ impl<S: Section> Site<S> {
             context.cache.close().await;
             context.database.close().await;
         };
-        if let Ok(()) = tokio::time::timeout(close, closing).await { tracing::info!("stopped") } else { tracing::warn!("stopped, and what was still to be written is left") }
+        if let Ok(()) = tokio::time::timeout(close, closing).await {
+            tracing::info!("stopped")
+        } else {
+            tracing::warn!("stopped, and what was still to be written is left")
+        }
         match ended {
             Some(part) => Err(Error::Ended(part.to_owned())),
             None => Ok(()),

@@ -166,3 +166,25 @@ pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> Error {
         reason: format!("{error}{hint}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pragma_that_did_not_take_is_named() {
+        #[expect(clippy::disallowed_methods, reason = "no file is opened")]
+        let mut connection = Connection::open_in_memory().unwrap();
+        let wanted = Pragma {
+            name: "journal_mode",
+            set: Some("wal".to_owned()),
+            read_back: "wal".to_owned(),
+        };
+        // A database in memory has no WAL.
+        let error = set_up(&mut connection, &[wanted]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "PRAGMA journal_mode did not take: it is memory, and should be wal"
+        );
+    }
+}

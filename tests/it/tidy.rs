@@ -63,6 +63,18 @@ fn no_file_is_over_500_lines() {
 }
 
 #[test]
+fn the_readme_shows_the_example_as_it_is() {
+    let readme = Source::read("README.md").text;
+    for path in ["examples/hello.rs", "templates/hello.html"] {
+        let file = Source::read(path).text;
+        assert!(
+            readme.contains(file.trim_end()),
+            "README.md does not show {path} as it is"
+        );
+    }
+}
+
+#[test]
 fn every_migration_is_embedded() {
     let code: String = sources("src", &[".rs"])
         .iter()
