@@ -43,6 +43,9 @@ const LAYOUT: &str = "
     PRAGMA application_id = 0x68626368;
     PRAGMA user_version = 1;";
 
+/// What a read or a write of the file may take: deletions wait so long, everything else for less.
+const TIME: Duration = Duration::from_secs(5);
+
 /// When no file could be made, it is tried again after this time.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -262,6 +265,8 @@ impl Store {
             readers: 4,
             waiting_max: 1_024,
             group_max: 256,
+            read_time: TIME,
+            write_time: TIME,
         };
         let clock = self.inner.clock.clone();
         let database = Database::open_with(options(&self.inner.settings), limits, clock)?;
@@ -287,6 +292,8 @@ pub(super) async fn check(settings: &Settings) -> database::Result<database::Rep
         readers: 1,
         waiting_max: 1,
         group_max: 1,
+        read_time: TIME,
+        write_time: TIME,
     };
     let database = Database::open_with(options(settings), limits, Clock::system())?;
     let report = database.check().await;

@@ -1,6 +1,7 @@
 //! What can go wrong with a database file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
@@ -36,6 +37,12 @@ pub enum Error {
     Overloaded {
         /// The limit that was met.
         waiting_max: usize,
+    },
+    /// The read or the write took longer, waiting included, than it may; nothing was changed.
+    #[error("the database did not answer within {time:?}")]
+    Timeout {
+        /// What it may take: `read_timeout_ms` or `write_timeout_ms`, or [`Database::within`](super::Database::within).
+        time: Duration,
     },
     /// Another process held the file for longer than `busy_timeout_ms`.
     #[error("another process holds the database")]

@@ -56,6 +56,9 @@ const READ_GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Database {
     inner: Arc<Inner>,
+    /// What a read, and what a write, may take by this handle.
+    read_time: Duration,
+    write_time: Duration,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,8 @@ pub(crate) struct Limits {
     pub(crate) readers: usize,
     pub(crate) waiting_max: usize,
     pub(crate) group_max: usize,
+    pub(crate) read_time: Duration,
+    pub(crate) write_time: Duration,
 }
 
 impl Database {
@@ -95,6 +100,8 @@ impl Database {
             readers: settings.reader_count(),
             waiting_max: settings.waiting_max,
             group_max: settings.group_max,
+            read_time: settings.read_timeout(),
+            write_time: settings.write_timeout(),
         };
         Self::open_with(options(settings)?, limits, clock)
     }
@@ -121,25 +128,49 @@ impl Database {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            read_time: limits.read_time,
+            write_time: limits.write_time,
         })
+    }
+
+    /// A handle to the same file by which reads and writes may take this long, in place of what the settings say.
+    ///
+    /// ```
+    /// # use houseboat::database::Database;
+    /// # async fn example(database: Database) -> houseboat::database::Result<()> {
+    /// use std::time::Duration;
+    /// let report = database.within(Duration::from_secs(60));
+    /// let count = report.read(|conn| Ok(conn.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))?));
+    /// # let _ = count.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            read_time: time,
+            write_time: time,
+        }
     }
 
     /// Runs `work` with a read-only connection, on a reader thread.
     ///
     /// Several statements that must see the same state belong in a transaction of the closure's own
     /// ([`Connection::unchecked_transaction`]); it ends with the closure.
-    /// If the caller is dropped before its turn has come, `work` is not run.
+    /// If the caller is dropped, `work` is not begun, or its statement is cut off.
     ///
     /// # Errors
     ///
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
-    /// `waiting_max` reads wait already; [`Error::Closed`].
+    /// `waiting_max` reads wait already; [`Error::Timeout`] after `read_timeout_ms`, the wait for its turn included:
+    /// a statement that runs is cut off then, other code of `work` is not; [`Error::Closed`].
     pub async fn read<F, T>(&self, work: F) -> Result<T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.readers.read(work).await
+        self.inner.readers.read(self.read_time, work).await
     }
 
     /// Runs `work` in one transaction on the writer, and answers once it is committed.
@@ -166,14 +197,15 @@ impl Database {
     /// # Errors
     ///
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
-    /// `waiting_max` writes wait already; [`Error::Busy`] when another process holds the file;
+    /// `waiting_max` writes wait already; [`Error::Timeout`] if its turn has not come after `write_timeout_ms`;
+    /// [`Error::Busy`] when another process holds the file;
     /// [`Error::RolledBack`] when the commit failed; [`Error::Closed`].
     pub async fn write<F, T>(&self, work: F) -> Result<T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.writer.write(work).await
+        self.inner.writer.write(self.write_time, work).await
     }
 
     /// The time by this database's clock, in whole milliseconds.

@@ -1,9 +1,12 @@
 //! The reader threads, over a pool of read-only connections.
 
-use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
@@ -13,7 +16,7 @@ use crossbeam_channel::Sender;
 use crossbeam_channel::TrySendError;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
-use rusqlite::InterruptHandle;
+use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -25,7 +28,7 @@ use crate::database::error::panic_text;
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
 /// What a reader thread does with its connection.
-type Read = Box<dyn FnOnce(&Connection) + Send>;
+type Read = Box<dyn FnOnce(&Reader) + Send>;
 
 /// How long the connections may take to open.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
@@ -33,17 +36,43 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether the threads have ended.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// So many steps of SQLite's machine lie between two looks at a read's limit: a fraction of a millisecond,
+/// and more than a point read ever takes.
+const STEPS: i32 = 10_000;
+
 /// Sends reads to the threads.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Readers {
     sender: Sender<Message>,
-    interrupts: Arc<[InterruptHandle]>,
+    /// Cuts off what runs, once it is set.
+    closing: Arc<AtomicBool>,
     waiting_max: usize,
 }
 
 enum Message {
     Read(Read),
     Stop,
+}
+
+/// When a read is given up: after its time, or when its caller has left.
+struct Limit {
+    end: Instant,
+    left: Arc<AtomicBool>,
+}
+
+/// A thread's connection, and the limit of the read that it does now.
+struct Reader {
+    connection: r2d2::PooledConnection<SqliteConnectionManager>,
+    limit: Arc<Mutex<Option<Limit>>>,
+}
+
+/// Says that the caller has left, by being dropped with it.
+struct Caller(Arc<AtomicBool>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Readers {
@@ -59,42 +88,47 @@ impl Readers {
             reason,
         };
         let (sender, receiver) = crossbeam_channel::bounded(waiting_max);
-        let mut interrupts = Vec::with_capacity(count);
+        let closing = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::with_capacity(count);
         for number in 0..count {
             let connection = pool.get().map_err(|error| failed(error.to_string()))?;
-            interrupts.push(connection.get_interrupt_handle());
+            let reader = Reader::new(connection, Arc::clone(&closing))?;
             let receiver = receiver.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("sqlite-reader-{number}"))
-                .spawn(move || run(&connection, &receiver));
+                .spawn(move || reader.run(&receiver));
             threads
                 .push(thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?);
         }
         let readers = Self {
             sender,
-            interrupts: interrupts.into(),
+            closing,
             waiting_max,
         };
         Ok((readers, threads))
     }
 
-    /// Runs `work` on a reader thread and gives what it returns.
+    /// Runs `work` on a reader thread and gives what it returns, within `time`, waiting included.
     ///
-    /// A caller that is gone before the work began takes it out of the queue.
-    pub(super) async fn read<F, T>(&self, work: F) -> Result<T>
+    /// A caller that leaves takes its work out of the queue, and cuts it off if it has begun.
+    pub(super) async fn read<F, T>(&self, time: Duration, work: F) -> Result<T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
+        let caller = Caller(Arc::default());
+        let limit = Limit {
+            end: Instant::now() + time,
+            left: Arc::clone(&caller.0),
+        };
         // Lines of the closure carry the ids of its caller's request or job.
         let span = Span::current();
-        let read: Read = Box::new(move |connection| {
+        let read: Read = Box::new(move |reader| {
             if !reply.is_closed() {
                 let _in_span = span.enter();
                 // Nobody listens any more if the caller left meanwhile.
-                let _ = reply.send(guarded(connection, work));
+                let _ = reply.send(reader.read(limit, time, work));
             }
         });
         self.sender
@@ -118,7 +152,7 @@ impl Readers {
                 stops -= 1;
             }
             if Instant::now() > end {
-                self.interrupts.iter().for_each(InterruptHandle::interrupt);
+                self.closing.store(true, Ordering::Relaxed);
             }
             std::thread::park_timeout(PAUSE);
         }
@@ -130,14 +164,60 @@ impl Readers {
     }
 }
 
-impl fmt::Debug for Readers {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = formatter.debug_struct("Readers");
-        debug.field("count", &self.interrupts.len());
-        debug
-            .field("waiting", &self.sender.len())
-            .finish_non_exhaustive()
+impl Reader {
+    fn new(
+        connection: r2d2::PooledConnection<SqliteConnectionManager>,
+        closing: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let limit: Arc<Mutex<Option<Limit>>> = Arc::default();
+        let now = Arc::clone(&limit);
+        let is_over = move || {
+            let limit = now.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_over = limit.as_ref().is_some_and(|limit| {
+                limit.left.load(Ordering::Relaxed) || Instant::now() > limit.end
+            });
+            is_over || closing.load(Ordering::Relaxed)
+        };
+        connection.progress_handler(STEPS, Some(is_over))?;
+        Ok(Self { connection, limit })
     }
+
+    fn run(&self, receiver: &Receiver<Message>) {
+        while let Ok(Message::Read(read)) = receiver.recv() {
+            read(self);
+            self.set(None);
+            end_transaction(&self.connection);
+        }
+    }
+
+    /// Runs the caller's closure, unless its time has passed while it waited.
+    fn read<T>(
+        &self,
+        limit: Limit,
+        time: Duration,
+        work: impl FnOnce(&Connection) -> Result<T>,
+    ) -> Result<T> {
+        let end = limit.end;
+        if Instant::now() > end {
+            return Err(Error::Timeout { time });
+        }
+        self.set(Some(limit));
+        let result = guarded(&self.connection, work);
+        match result {
+            Err(Error::Sqlite(error)) if is_interruption(&error) && Instant::now() > end => {
+                Err(Error::Timeout { time })
+            }
+            result => result,
+        }
+    }
+
+    fn set(&self, limit: Option<Limit>) {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+    }
+}
+
+fn is_interruption(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
 }
 
 fn open_pool(options: &connection::Options, count: usize) -> Result<Pool> {
@@ -155,13 +235,6 @@ fn open_pool(options: &connection::Options, count: usize) -> Result<Pool> {
             path: options.path.clone(),
             reason: error.to_string(),
         })
-}
-
-fn run(connection: &Connection, receiver: &Receiver<Message>) {
-    while let Ok(Message::Read(read)) = receiver.recv() {
-        read(connection);
-        end_transaction(connection);
-    }
 }
 
 /// Runs the caller's closure; a panic in it is an error of this read alone.

@@ -28,6 +28,10 @@ pub struct Settings {
     pub busy_timeout_ms: u32,
     /// What a commit survives; normal by default.
     pub synchronous: Synchronous,
+    /// How long a read may take, waiting included, in milliseconds; 10 000 by default, 1 to 3 600 000.
+    pub read_timeout_ms: u64,
+    /// How long a write may wait for its turn, in milliseconds; 10 000 by default, 1 to 3 600 000.
+    pub write_timeout_ms: u64,
     /// The page cache of each connection, in pages; 2 000 by default, 10 to 1 000 000.
     pub cache_pages: u32,
     /// The size the WAL is cut back to, in bytes; 27 103 364 by default, 0 to 1 TiB.
@@ -73,6 +77,18 @@ impl Settings {
         })
     }
 
+    /// Returns how long a read may take, waiting included.
+    #[must_use]
+    pub fn read_timeout(&self) -> Duration {
+        Duration::from_millis(self.read_timeout_ms)
+    }
+
+    /// Returns how long a write may wait for its turn.
+    #[must_use]
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout_ms)
+    }
+
     /// Returns how long to wait for a lock.
     #[must_use]
     pub fn busy_timeout(&self) -> Duration {
@@ -97,6 +113,8 @@ impl Section for Settings {
         let readers = self.readers.unwrap_or_else(|| 1);
         problems.range("readers", readers, 1..=64);
         problems.range("busy_timeout_ms", self.busy_timeout_ms, 0..=60_000);
+        problems.range("read_timeout_ms", self.read_timeout_ms, 1..=3_600_000);
+        problems.range("write_timeout_ms", self.write_timeout_ms, 1..=3_600_000);
         problems.range("cache_pages", self.cache_pages, 10..=1_000_000);
         let journal = self.journal_size_limit_bytes;
         problems.range("journal_size_limit_bytes", journal, 0..=1 << 40);

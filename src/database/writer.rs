@@ -65,6 +65,9 @@ trait Write: Send {
 struct Waiting<F, T> {
     /// Of the caller: lines of the closure carry the ids of its request or job.
     span: Span,
+    /// It is not begun after this.
+    end: Instant,
+    time: Duration,
     work: Option<F>,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
@@ -83,6 +86,10 @@ where
         let Some(work) = self.work.take() else {
             return false;
         };
+        if Instant::now() > self.end {
+            self.result = Some(Err(Error::Timeout { time: self.time }));
+            return false;
+        }
         let _in_span = self.span.enter();
         let result = catch_unwind(AssertUnwindSafe(|| work(transaction)))
             .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
@@ -133,8 +140,8 @@ impl Writer {
         Ok((writer, thread))
     }
 
-    /// Runs `work` in a transaction and answers once it is committed.
-    pub(super) async fn write<F, T>(&self, work: F) -> Result<T>
+    /// Runs `work` in a transaction and answers once it is committed; does not begin it after `time`.
+    pub(super) async fn write<F, T>(&self, time: Duration, work: F) -> Result<T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
@@ -142,6 +149,8 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {
             span: Span::current(),
+            end: Instant::now() + time,
+            time,
             work: Some(work),
             result: None,
             reply,

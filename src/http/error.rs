@@ -79,6 +79,7 @@ impl From<database::Error> for Error {
         match error {
             database::Error::Overloaded { .. }
             | database::Error::Busy
+            | database::Error::Timeout { .. }
             | database::Error::RolledBack(_)
             | database::Error::Closed => Self::busy(&error),
             error => Self::internal(error),

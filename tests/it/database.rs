@@ -275,7 +275,9 @@ async fn a_transaction_has_one_time_which_a_test_can_hold() {
 }
 
 /// Keeps the writer busy until it is told to go on.
-fn hold_writer(database: &Database) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
+pub(crate) fn hold_writer(
+    database: &Database,
+) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
     let (go_on, told) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
     let database = database.clone();

@@ -9,6 +9,7 @@ mod cache;
 mod cli;
 mod config;
 mod database;
+mod deadlines;
 mod files;
 mod http;
 mod lifecycle;

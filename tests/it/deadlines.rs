@@ -1,0 +1,88 @@
+//! How long reads and writes may take.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use houseboat::database::Clock;
+use houseboat::database::Database;
+use houseboat::database::Error;
+use houseboat::database::Result;
+use houseboat::database::Settings;
+use houseboat::settings::Auto;
+use rusqlite::Connection;
+
+use crate::database::database;
+use crate::database::hold_writer;
+use crate::database::insert;
+use crate::database::settings;
+use crate::database::texts;
+use crate::support::waiting::is_pending;
+use crate::support::waiting::wait_for;
+
+const SHORT: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(10);
+
+fn endless(conn: &Connection) -> Result<i64> {
+    let sql =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+}
+
+async fn one_reader() -> (tempfile::TempDir, Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let one_reader = Settings {
+        readers: Auto::Given(1),
+        ..settings(folder.path())
+    };
+    let database = Database::open(&one_reader, Clock::system()).unwrap();
+    (folder, database)
+}
+
+#[tokio::test]
+async fn a_read_past_its_time_is_cut_off_and_the_next_one_works() {
+    let (_folder, database) = one_reader().await;
+    let start = Instant::now();
+    let error = database.within(SHORT).read(endless).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { time: SHORT }), "{error}");
+    assert!(start.elapsed() < LONG);
+    assert_eq!(database.read(|_| Ok(7)).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_read_whose_caller_has_left_is_cut_off() {
+    let (_folder, database) = one_reader().await;
+    let patient = database.within(Duration::from_hours(1));
+    let mut endless = Box::pin(patient.read(endless));
+    assert!(is_pending(&mut endless).await);
+    // Long enough for it to have begun.
+    tokio::time::sleep(SHORT).await;
+    drop(endless);
+    let answered = async || database.within(LONG).read(|_| Ok(())).await.ok();
+    wait_for("free reader", LONG, answered).await;
+}
+
+#[tokio::test]
+async fn a_read_that_waited_for_too_long_is_not_begun() {
+    let (_folder, database) = one_reader().await;
+    let (slower, hasty) = (database.within(SHORT * 4), database.within(SHORT));
+    let mut before = Box::pin(slower.read(endless));
+    assert!(is_pending(&mut before).await);
+    let read = hasty.read(|_| -> Result<()> { panic!("it was begun") });
+    assert!(matches!(read.await, Err(Error::Timeout { .. })));
+    assert!(matches!(before.await, Err(Error::Timeout { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_waited_for_too_long_is_not_begun() {
+    let (_folder, database) = database().await;
+    let (go_on, held) = hold_writer(&database);
+    let hasty = database.within(SHORT);
+    let mut late = Box::pin(insert(&hasty, "late"));
+    assert!(is_pending(&mut late).await);
+    tokio::time::sleep(SHORT * 2).await;
+    go_on.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    assert!(matches!(late.await, Err(Error::Timeout { time: SHORT })));
+    insert(&database, "next").await.unwrap();
+    assert_eq!(texts(&database).await, ["next"]);
+}
