@@ -224,10 +224,10 @@ impl<S: Section> Site<S> {
             context.cache.close().await;
             context.database.close().await;
         };
-        if let Ok(()) = tokio::time::timeout(close, closing).await {
-            tracing::info!("stopped")
+        if tokio::time::timeout(close, closing).await.is_ok() {
+            tracing::info!("stopped");
         } else {
-            tracing::warn!("stopped, and what was still to be written is left")
+            tracing::warn!("stopped, and what was still to be written is left");
         }
         match ended {
             Some(part) => Err(Error::Ended(part.to_owned())),
