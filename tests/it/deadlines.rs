@@ -28,7 +28,7 @@ fn endless(conn: &Connection) -> Result<i64> {
     Ok(conn.query_row(sql, [], |row| row.get(0))?)
 }
 
-async fn one_reader() -> (tempfile::TempDir, Database) {
+fn one_reader() -> (tempfile::TempDir, Database) {
     let folder = tempfile::tempdir().unwrap();
     let one_reader = Settings {
         readers: Auto::Given(1),
@@ -40,7 +40,7 @@ async fn one_reader() -> (tempfile::TempDir, Database) {
 
 #[tokio::test]
 async fn a_read_past_its_time_is_cut_off_and_the_next_one_works() {
-    let (_folder, database) = one_reader().await;
+    let (_folder, database) = one_reader();
     let start = Instant::now();
     let error = database.within(SHORT).read(endless).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { time: SHORT }), "{error}");
@@ -50,7 +50,7 @@ async fn a_read_past_its_time_is_cut_off_and_the_next_one_works() {
 
 #[tokio::test]
 async fn a_read_whose_caller_has_left_is_cut_off() {
-    let (_folder, database) = one_reader().await;
+    let (_folder, database) = one_reader();
     let patient = database.within(Duration::from_hours(1));
     let mut endless = Box::pin(patient.read(endless));
     assert!(is_pending(&mut endless).await);
@@ -63,7 +63,7 @@ async fn a_read_whose_caller_has_left_is_cut_off() {
 
 #[tokio::test]
 async fn a_read_that_waited_for_too_long_is_not_begun() {
-    let (_folder, database) = one_reader().await;
+    let (_folder, database) = one_reader();
     let (slower, hasty) = (database.within(SHORT * 4), database.within(SHORT));
     let mut before = Box::pin(slower.read(endless));
     assert!(is_pending(&mut before).await);

@@ -289,6 +289,31 @@ async fn jobs_that_ran_beside_a_killer_are_not_set_aside_for_it() {
 }
 
 #[tokio::test]
+async fn a_suspect_waits_until_nothing_else_runs() {
+    let site = Site::new(Clock::system()).await;
+    site.enqueue(&Act::new("slow")).await;
+    let (stop, worker) = site.work(Settings::default());
+    wait_for("start", SOON, async || {
+        (site.notes.all() == ["slow"]).then_some(())
+    })
+    .await;
+    let queue = site.queue.clone();
+    let write = site.database.write(move |tx| {
+        let id = queue.enqueue(tx, &Act::new("suspect"))?;
+        Ok(tx.execute("UPDATE jobs SET deaths = 2 WHERE id = ?1", [id])?)
+    });
+    write.await.unwrap();
+    site.enqueue(&Act::new("other")).await;
+    wait_for("end of it", SOON, async || {
+        (site.pending().await == 0).then_some(())
+    })
+    .await;
+    stop.cancel();
+    worker.await.unwrap();
+    assert_eq!(site.notes.all(), ["slow", "other", "slow ended", "suspect"]);
+}
+
+#[tokio::test]
 async fn a_backoff_that_panics_stops_nothing() {
     let site = Site::new(Clock::system()).await;
     let id = site.enqueue(&Rash {}).await.unwrap();
