@@ -197,15 +197,16 @@ async fn a_unique_job_is_enqueued_once_until_it_has_ended() {
 #[tokio::test]
 async fn a_stopped_worker_lets_a_job_end() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("slow")).await.unwrap();
+    let id = site.enqueue(&Linger {}).await.unwrap();
     let (stop, worker) = site.work(Settings::default());
-    wait_for("end of it", SOON, async || {
-        (site.notes.all() == ["slow"]).then_some(())
+    wait_for("start", SOON, async || {
+        (site.notes.all() == ["linger"]).then_some(())
     })
     .await;
     stop.cancel();
+    site.notes.release.notify_one();
     worker.await.unwrap();
-    assert_eq!(site.notes.all(), ["slow", "slow ended"]);
+    assert_eq!(site.notes.all(), ["linger", "linger ended"]);
     assert_eq!(site.row(id).await.0, "completed");
 }
 
@@ -259,7 +260,7 @@ async fn a_job_that_keeps_killing_the_process_is_set_aside() {
 async fn jobs_that_ran_beside_a_killer_are_not_set_aside_for_it() {
     let site = Site::new(Clock::system()).await;
     let killer = site.enqueue(&Linger {}).await.unwrap();
-    for word in ["one", "two", "slow"] {
+    for word in ["one", "two", "three"] {
         site.enqueue(&Act::new(word)).await;
     }
     // Twice, the process dies while all of them run.
@@ -282,19 +283,16 @@ async fn jobs_that_ran_beside_a_killer_are_not_set_aside_for_it() {
     assert_eq!((rescued.available, rescued.discarded), (0, 1));
     site.drain().await;
     assert_eq!(site.row(killer).await.0, "discarded");
-    assert_eq!(
-        site.notes.all(),
-        ["linger", "one", "two", "slow", "slow ended"]
-    );
+    assert_eq!(site.notes.all(), ["linger", "one", "two", "three"]);
 }
 
 #[tokio::test]
 async fn a_suspect_waits_until_nothing_else_runs() {
     let site = Site::new(Clock::system()).await;
-    site.enqueue(&Act::new("slow")).await;
+    site.enqueue(&Linger {}).await;
     let (stop, worker) = site.work(Settings::default());
     wait_for("start", SOON, async || {
-        (site.notes.all() == ["slow"]).then_some(())
+        (site.notes.all() == ["linger"]).then_some(())
     })
     .await;
     let queue = site.queue.clone();
@@ -304,13 +302,21 @@ async fn a_suspect_waits_until_nothing_else_runs() {
     });
     write.await.unwrap();
     site.enqueue(&Act::new("other")).await;
+    wait_for("other job", SOON, async || {
+        (site.notes.all().len() == 2).then_some(())
+    })
+    .await;
+    site.notes.release.notify_one();
     wait_for("end of it", SOON, async || {
         (site.pending().await == 0).then_some(())
     })
     .await;
     stop.cancel();
     worker.await.unwrap();
-    assert_eq!(site.notes.all(), ["slow", "other", "slow ended", "suspect"]);
+    assert_eq!(
+        site.notes.all(),
+        ["linger", "other", "linger ended", "suspect"]
+    );
 }
 
 #[tokio::test]

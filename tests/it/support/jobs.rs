@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,17 +29,21 @@ use crate::support::waiting::wait_for;
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-/// What the jobs of these tests are given: a list to write to.
+/// What the jobs of these tests are given.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Notes(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Notes {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Lets one lingering job end.
+    pub(crate) release: Arc<Notify>,
+}
 
 impl Notes {
     pub(crate) fn add(&self, text: impl Into<String>) {
-        self.0.lock().unwrap().push(text.into());
+        self.lines.lock().unwrap().push(text.into());
     }
 
     pub(crate) fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.lines.lock().unwrap().clone()
     }
 }
 
@@ -75,11 +80,6 @@ impl Job for Act {
             "hang once" if before == 1 => std::future::pending().await,
             "snooze once" if before == 1 => Ok(Outcome::Snooze(Duration::from_millis(50))),
             "cancel" => Ok(Outcome::Cancel("not needed".to_owned())),
-            "slow" => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                notes.add("slow ended");
-                Ok(Outcome::Complete)
-            }
             _ => Ok(Outcome::Complete),
         }
     }
@@ -89,7 +89,7 @@ impl Job for Act {
     }
 }
 
-/// A job that never ends by itself.
+/// A job that ends when it is released.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Linger {}
 
@@ -99,7 +99,9 @@ impl Job for Linger {
 
     async fn run(self, notes: Notes) -> Result<Outcome, BoxError> {
         notes.add("linger");
-        std::future::pending().await
+        notes.release.notified().await;
+        notes.add("linger ended");
+        Ok(Outcome::Complete)
     }
 }
 
