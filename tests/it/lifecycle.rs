@@ -29,6 +29,8 @@ const STOP: Duration = Duration::from_secs(12);
 const JOBS: Duration = Duration::from_mins(1);
 /// Few, for each adds a monitor a round, and the site takes 100.
 const WRITERS: usize = 4;
+/// What is written in each round before the kill, at least.
+const WRITES_MIN: u64 = 10;
 
 /// The last number that each monitor was given, as far as the site said so.
 type Acknowledged = Arc<Mutex<HashMap<String, u64>>>;
@@ -131,16 +133,14 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         let mut site = start_in(folder.path()).await;
         assert_nothing_is_lost(folder.path(), &acknowledged);
         let writers = write_until_it_ends(&site, &target, round, &acknowledged);
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(20..700))).await;
+        // A kill before anything was written would show nothing.
+        let goal = total(&acknowledged) + WRITES_MIN;
+        let enough = async || (total(&acknowledged) >= goal).then_some(());
+        wait_for("writes", JOBS, enough).await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..600))).await;
         site.kill();
         writers.join_all().await;
     }
-    let writes: u64 = acknowledged.lock().unwrap().values().sum();
-    assert!(
-        writes > 20 * rounds as u64,
-        "too little load to show anything: {writes} writes"
-    );
-
     let mut site = start_in(folder.path()).await;
     assert_nothing_is_lost(folder.path(), &acknowledged);
     let every_job_ends = async || (unfinished(folder.path()) == 0).then_some(());
@@ -152,6 +152,12 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         .argument("check");
     let mut check = check.spawn();
     assert_eq!(check.wait(STOP).await.code(), Some(0), "{}", check.log());
+}
+
+/// How many writes the site has said that it has stored.
+fn total(acknowledged: &Acknowledged) -> u64 {
+    let acknowledged = acknowledged.lock().unwrap();
+    acknowledged.values().map(|number| number + 1).sum()
 }
 
 async fn start_in(folder: &Path) -> TestProcess {

@@ -22,6 +22,8 @@ use crate::support::waiting::slow;
 const CONNECTIONS: usize = 64;
 /// Enough for a page that costs something, few enough that the page is not all the test does.
 const MONITORS: usize = 40;
+/// Fewer would show nothing.
+const ANSWERS_MIN: u64 = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_told_that_the_database_is_locked() {
@@ -48,7 +50,8 @@ async fn nobody_is_told_that_the_database_is_locked() {
         let target = targets[0].url("/");
         visitors.spawn(async move {
             let client = client();
-            while Instant::now() < end {
+            // A busy machine takes longer for as much.
+            while Instant::now() < end || answers.load(Ordering::Relaxed) < ANSWERS_MIN {
                 visit(&client, &site, &pages, &target).await;
                 answers.fetch_add(1, Ordering::Relaxed);
             }
@@ -56,10 +59,6 @@ async fn nobody_is_told_that_the_database_is_locked() {
     }
     visitors.join_all().await;
 
-    assert!(
-        answers.load(Ordering::Relaxed) > 500,
-        "too little load to show anything: {answers:?}"
-    );
     let checks = number(&database(site.folder()), "SELECT count(*) FROM checks");
     assert!(
         checks >= i64::try_from(MONITORS).unwrap(),
