@@ -1,0 +1,144 @@
+//! The servers that `benches/http.py` puts under load: bare axum, and axum with the database layer.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::routing::post;
+use houseboat::database::Clock;
+use houseboat::database::Database;
+use houseboat::database::Migrations;
+use houseboat::database::Settings;
+use houseboat::database::Synchronous;
+use houseboat::http::Assets;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+/// So many rows are read from, as in the peers.
+const ROWS: i64 = 10_000;
+
+const MIGRATIONS: Migrations = Migrations::new(
+    "bench",
+    &[(
+        "V1__items",
+        "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL) STRICT;
+         CREATE TABLE events (id INTEGER PRIMARY KEY, item INTEGER NOT NULL, note TEXT NOT NULL) STRICT;",
+    )],
+);
+
+#[derive(Serialize)]
+struct Item {
+    id: i64,
+    name: String,
+    price: i64,
+}
+
+async fn hello() -> &'static str {
+    "hello"
+}
+
+async fn read(
+    State(database): State<Database>,
+    Path(id): Path<i64>,
+) -> Result<Json<Item>, StatusCode> {
+    let item = database.read(move |conn| {
+        let mut statement =
+            conn.prepare_cached("SELECT id, name, price FROM items WHERE id = ?1")?;
+        let item = statement.query_row([id], |row| {
+            Ok(Item {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                price: row.get(2)?,
+            })
+        })?;
+        Ok(item)
+    });
+    item.await
+        .map(Json)
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
+
+async fn insert(
+    State(database): State<Database>,
+    Path(item): Path<i64>,
+) -> Result<&'static str, StatusCode> {
+    let inserted = database.write(move |tx| {
+        tx.prepare_cached("INSERT INTO events (item, note) VALUES (?1, 'a note of some length')")?
+            .execute([item])?;
+        Ok(())
+    });
+    inserted
+        .await
+        .map(|()| "ok")
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
+
+async fn open(folder: PathBuf, synchronous: Synchronous) -> Database {
+    let settings = Settings {
+        path: folder.join("bench.sqlite3"),
+        synchronous,
+        ..Settings::default()
+    };
+    let database = Database::open(&settings, Clock::system()).expect("the folder is writable");
+    database
+        .migrate(&[MIGRATIONS])
+        .await
+        .expect("the schema is sound");
+    let fill = database.write(|tx| {
+        for id in 1..=ROWS {
+            tx.execute(
+                "INSERT OR IGNORE INTO items VALUES (?1, 'item ' || ?1, ?1 * 7)",
+                [id],
+            )?;
+        }
+        Ok(())
+    });
+    fill.await.expect("the table is there");
+    database
+}
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
+    let (Some(mode), Some(port), Some(folder)) =
+        (arguments.next(), arguments.next(), arguments.next())
+    else {
+        // `cargo bench` runs every bench without arguments.
+        return;
+    };
+    let synchronous = if mode == "full" {
+        Synchronous::Full
+    } else {
+        Synchronous::Normal
+    };
+    let router: Router = if mode == "hello" {
+        Router::new().route("/hello", get(hello))
+    } else {
+        let routes = Router::new()
+            .route("/hello", get(hello))
+            .route("/read/{id}", get(read))
+            .route("/insert/{item}", post(insert));
+        routes.with_state(open(PathBuf::from(folder), synchronous).await)
+    };
+    let router = if mode == "site" {
+        houseboat::http::router(
+            router,
+            Assets::default(),
+            &houseboat::http::Settings::default(),
+        )
+    } else {
+        router
+    };
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
+        .await
+        .expect("the port is free");
+    axum::serve(listener, router)
+        .await
+        .expect("the listener works");
+}
