@@ -10,7 +10,7 @@ clippy:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-# The README's test command. `HOUSEBOAT_TEST_ALL=1` runs the slow and the browser tests as well.
+# The README's test command. `TEST_ALL=1` runs the slow and the browser tests as well.
 test:
     cargo test
 

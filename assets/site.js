@@ -17,6 +17,10 @@
     return s < 172800 ? "1 day ago" : `${Math.floor(s / 86400)} days ago`;
   };
 
+  const relabel = () => {
+    for (const time of document.querySelectorAll("[data-ago]")) time.textContent = ago(time.dateTime);
+  };
+
   const swap = (live, next) => {
     const active = document.activeElement;
     const href = live.contains(active) && active.getAttribute("href");
@@ -50,9 +54,10 @@
       stale.textContent = `Not updated since ${fresh.toISOString().slice(11, 16)} UTC`;
     }
     busy = false;
-    for (const time of document.querySelectorAll("[data-ago]")) time.textContent = ago(time.dateTime);
+    relabel();
   };
 
   setInterval(refresh, EVERY_MS);
+  relabel();
   document.addEventListener("visibilitychange", refresh);
 })();

@@ -37,7 +37,7 @@ async fn sign(State(db): State<Database>, Form(guest): Form<Guest>) -> Result<Re
 }
 
 const MIGRATIONS: Migrations = Migrations::new(
-    "site",
+    "guests",
     &[(
         "V1__guests",
         "CREATE TABLE guests (id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT",

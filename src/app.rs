@@ -37,12 +37,16 @@ use crate::shutdown;
 /// a second, or a quarter where that is less.
 const CLOSE: Duration = Duration::from_secs(1);
 
+/// A stop that takes longer says what it waits for.
+const SLOW: Duration = Duration::from_millis(500);
+
 /// What a worker has, at least, for recording what its jobs did.
 const RECORD: Duration = Duration::from_millis(250);
 
 /// A site: its tables, routes, jobs, schedule and files. [`run`](crate::run) does the rest.
 pub struct App<S = NoSettings> {
     name: &'static str,
+    version: Option<&'static str>,
     migrations: Vec<Migrations>,
     routes: Router<Context<S>>,
     jobs: Jobs<Context<S>>,
@@ -56,12 +60,20 @@ impl<S: Section> App<S> {
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
+            version: None,
             migrations: vec![queue::MIGRATIONS],
             routes: Router::new(),
             jobs: Jobs::default(),
             schedule: Schedule::default(),
             assets: Assets::default(),
         }
+    }
+
+    /// Says what `--version` prints, as a rule `env!("CARGO_PKG_VERSION")`.
+    #[must_use]
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.version = Some(version);
+        self
     }
 
     /// Adds a set of migrations; sets are applied in the order of these calls, after the framework's own.
@@ -110,13 +122,44 @@ impl<S: Section> App<S> {
         self.name
     }
 
+    pub(crate) fn version_text(&self) -> String {
+        let framework = concat!("Houseboat ", env!("CARGO_PKG_VERSION"));
+        match self.version {
+            Some(version) => format!("{version} ({framework})"),
+            None => format!("({framework})"),
+        }
+    }
+
     pub(crate) fn sets(&self) -> &[Migrations] {
         &self.migrations
     }
 
     /// Opens the files, migrates, and puts the pieces together, without starting anything.
     ///
-    /// This is the site that [`run`](crate::run) serves; tests of a site use it to ask its router directly.
+    /// This is the site that [`run`](crate::run) serves; tests of a site use it to ask its router directly:
+    ///
+    /// ```no_run
+    /// use houseboat::axum::{Router, body::Body, http::Request, routing::get};
+    /// use houseboat::{App, Config, Context, database::Clock};
+    /// use tower::ServiceExt;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = std::env::temp_dir().join("a-folder-for-this-test");
+    /// let path = |name| folder.join(name).display().to_string();
+    /// let config: Config = Config::load_from(
+    ///     &folder,
+    ///     [
+    ///         ("HOUSEBOAT_DATABASE__PATH".to_owned(), path("site.sqlite3")),
+    ///         ("HOUSEBOAT_CACHE__PATH".to_owned(), path("cache.sqlite3")),
+    ///     ],
+    /// )?;
+    /// let routes: Router<Context> = Router::new().route("/", get(async || "hello"));
+    /// let site = App::new("test").routes(routes).open(config, Clock::system()).await?;
+    /// let answer = site.router().oneshot(Request::get("/").body(Body::empty())?).await?;
+    /// assert_eq!(answer.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -272,7 +315,18 @@ impl<S: Section> Site<S> {
 
 /// Waits for the parts to end, and leaves behind what does not end in time.
 async fn finish(mut parts: JoinSet<&'static str>, time: Duration) {
-    let all = async { while parts.join_next().await.is_some() {} };
+    let all = async {
+        let slow = tokio::time::sleep(SLOW);
+        tokio::pin!(slow);
+        loop {
+            tokio::select! {
+                ended = parts.join_next() => if ended.is_none() { break },
+                () = &mut slow, if !slow.is_elapsed() => {
+                    tracing::info!(at_most = ?time, "waiting for requests and jobs to end");
+                }
+            }
+        }
+    };
     if tokio::time::timeout(time, all).await.is_err() {
         tracing::warn!(
             left = parts.len(),
@@ -308,21 +362,25 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 async fn migrate(database: &Database, sets: &[Migrations], at_start: bool) -> Result<()> {
     if !at_start {
-        let steps = database.migrations(sets).await?;
-        let count = steps
-            .iter()
-            .filter(|step| step.applied_at.is_none())
-            .count();
-        return if count == 0 {
-            Ok(())
-        } else {
-            Err(Error::Pending { count })
-        };
+        return pending(database, sets).await;
     }
     for step in database.migrate(sets).await? {
         tracing::info!(set = step.set, migration = step.name, "migrated");
     }
     Ok(())
+}
+
+/// Refuses where a migration is not applied.
+pub(crate) async fn pending(database: &Database, sets: &[Migrations]) -> Result<()> {
+    let steps = database.migrations(sets).await?;
+    match steps
+        .iter()
+        .filter(|step| step.applied_at.is_none())
+        .count()
+    {
+        0 => Ok(()),
+        count => Err(Error::Pending { count }),
+    }
 }
 
 /// Serves a site until SIGINT or SIGTERM.
@@ -336,7 +394,11 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     if let Ok(address) = listener.local_addr() {
         tracing::info!(environment, "listening on http://{address}");
     }
-    site.serve(listener, stop).await
+    tokio::select! {
+        served = site.serve(listener, stop.soon) => served,
+        // What was acknowledged is in the file, and jobs that ran run again: it is as good as a crash.
+        () = stop.now.cancelled() => Ok(()),
+    }
 }
 
 async fn listen(settings: &http::Settings) -> Result<TcpListener> {
@@ -357,8 +419,16 @@ fn lock(database: &Path) -> Result<File> {
     let path = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let path = path.with_added_extension("lock");
     let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
+    if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            Error::Io(
+                format!(
+                    "cannot make the folder {} for the database",
+                    directory.display()
+                ),
+                error,
+            )
+        })?;
     }
     let file = File::options()
         .create(true)

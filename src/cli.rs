@@ -28,11 +28,7 @@ const LEFT_BEHIND: Duration = Duration::from_millis(200);
 
 /// The commands; without one, the site is served.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    about = "A website on one SQLite file",
-    disable_help_subcommand = true
-)]
+#[command(about = "A website on one SQLite file", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -61,7 +57,8 @@ enum Command {
 /// Errors go to stderr, one line each. The exit code is 0, or 2 for wrong arguments and settings, or 1.
 #[must_use]
 pub fn run<S: Section>(app: App<S>) -> ExitCode {
-    let matches = Cli::command().name(app.name()).get_matches();
+    let command = Cli::command().name(app.name()).version(app.version_text());
+    let matches = command.get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match execute(app, cli.command.unwrap_or(Command::Serve)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,7 +85,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Serve => app::serve(app, config).await,
             Command::Migrate { status } => migrate(&app, &config, status).await,
             Command::Check => check(&config).await,
-            Command::Jobs => jobs(&config).await,
+            Command::Jobs => jobs(&app, &config).await,
             Command::Config => Ok(()),
         }
     });
@@ -160,9 +157,15 @@ fn verdict(report: Result<Report>) -> (String, bool) {
     }
 }
 
-async fn jobs<S: Section>(config: &Config<S>) -> Result<()> {
+async fn jobs<S: Section>(app: &App<S>, config: &Config<S>) -> Result<()> {
     let database = open_existing(config)?;
-    let counts = Queue::new(database.clone()).counts().await;
+    let counts = match app::pending(&database, app.sets()).await {
+        Ok(()) => Queue::new(database.clone())
+            .counts()
+            .await
+            .map_err(Into::into),
+        Err(error) => Err(error),
+    };
     database.close().await;
     let mut text = String::new();
     for (state, count) in counts? {
@@ -174,11 +177,7 @@ async fn jobs<S: Section>(config: &Config<S>) -> Result<()> {
 fn open_existing<S: Section>(config: &Config<S>) -> Result<Database> {
     let path = &config.database.path;
     if !path.exists() {
-        let error = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(Error::Io(
-            format!("there is no database at {}", path.display()),
-            error,
-        ));
+        return Err(Error::Missing(path.clone()));
     }
     Ok(Database::open(&config.database, Clock::system())?)
 }

@@ -39,10 +39,11 @@ pub enum Error {
     /// The cache's file is the database's.
     #[error("cache.path is the database, {}: give the cache a file of its own", .0.display())]
     SameFile(PathBuf),
-    /// The schema is behind the program, and the settings say not to migrate at the start.
-    #[error(
-        "{count} migrations are pending, and database.migrate_at_start is false: run `migrate` first"
-    )]
+    /// There is no database yet.
+    #[error("there is no database at {}", .0.display())]
+    Missing(PathBuf),
+    /// The schema is behind the program, and nothing may migrate it now.
+    #[error("{count} migrations are pending: run `migrate` first")]
     Pending {
         /// How many.
         count: usize,

@@ -27,6 +27,7 @@ pub mod cli;
 
 // So that a site has the versions that fit: a program can link SQLite once only.
 pub use axum;
+pub use jiff;
 pub use rusqlite;
 
 pub use crate::app::App;

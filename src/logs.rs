@@ -7,6 +7,7 @@ use std::backtrace::Backtrace;
 use std::backtrace::BacktraceStatus;
 use std::io;
 use std::io::IsTerminal;
+use std::io::Write;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -58,7 +59,9 @@ impl Section for Settings {
         if let Err(error) = EnvFilter::builder().parse(&self.level) {
             problems.add("level", format!("is not a level or a directive: {error}"));
         } else if let Some(word) = bare_target(&self.level) {
-            let reason = format!("must name levels: `{word}` is none (`{word}=debug` is one)");
+            let reason = format!(
+                "must be error, warn, info, debug, trace or off, or name a module with its level, such as {word}=debug"
+            );
             problems.add("level", reason);
         }
     }
@@ -100,11 +103,12 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let text = panic.payload_as_str().unwrap_or("without a text");
+        tracing::error!(place, text, "panicked");
+        // Only where RUST_BACKTRACE asks for one; on lines of its own, for it has dozens.
         let backtrace = Backtrace::capture();
-        // Only where RUST_BACKTRACE asks for one.
-        let backtrace =
-            (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-        tracing::error!(place, text, backtrace, "panicked");
+        if backtrace.status() == BacktraceStatus::Captured {
+            let _ = writeln!(io::stderr(), "{backtrace}");
+        }
     }));
 }
 
@@ -148,7 +152,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())

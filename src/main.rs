@@ -11,6 +11,7 @@ use houseboat::queue::Schedule;
 fn main() -> ExitCode {
     houseboat::run(
         App::new("houseboat")
+            .version(env!("CARGO_PKG_VERSION"))
             .migrations(site::MIGRATIONS)
             .routes(site::routes())
             .assets(site::assets().clone())

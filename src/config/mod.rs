@@ -93,6 +93,7 @@ impl<S: Section> Config<S> {
         let schema = Schema::of::<S>();
         let mut layers = Layers::new(&schema);
         let environment = environment(&variables);
+        refuse_default_file(&mut layers, folder);
         add_environment_file(&mut layers, folder, environment);
         layers.add_variables(&variables);
         Loader::new(&schema, layers).config(environment)
@@ -126,6 +127,16 @@ fn add_environment_file(layers: &mut Layers<'_>, folder: &Path, environment: &st
         return layers.report(Problem::new(subject, reason).with_origin(ENVIRONMENT));
     }
     layers.add_file(&path);
+}
+
+// The defaults are compiled in; whoever writes such a file would wonder why it does nothing.
+fn refuse_default_file(layers: &mut Layers<'_>, folder: &Path) {
+    let path = folder.join("default.toml");
+    let is_other = std::fs::read_to_string(&path).is_ok_and(|text| text != settings::DEFAULTS);
+    if is_other {
+        let reason = "is not read: put settings into development.toml or production.toml beside it";
+        layers.report(Problem::new(path.display().to_string(), reason));
+    }
 }
 
 /// Turns layers into sections, and goes on when one has a problem, to find the others.

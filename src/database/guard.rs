@@ -5,6 +5,7 @@
 //! With `mmap_size` it corrupted real sites. Litestream is a second process on the same file and brings its own
 //! SQLite: the first release with the fix is 0.5.17.
 
+use std::io::ErrorKind;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::mpsc;
@@ -85,7 +86,15 @@ fn litestream_version() -> Option<String> {
         let _ = sender.send(command.output());
     });
     match answer.recv_timeout(VERSION_WAIT) {
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
+        // The second is a folder on the PATH that this user may not look into.
+        Ok(Err(error))
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::PermissionDenied
+            ) =>
+        {
+            None
+        }
         Ok(Ok(output)) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         Ok(Err(_)) | Err(_) => Some("of an unknown version".to_owned()),
     }

@@ -116,6 +116,13 @@ pub(super) fn status(connection: &Connection, sets: &[Migrations]) -> Result<Vec
                 .find(|ours| i64::from(ours.version()) == row.version)
             {
                 None => return Err(newer(set, &format!("V{}__{}", row.version, row.name))),
+                Some(ours) if ours.name() != row.name => {
+                    return Err(another(
+                        set,
+                        &format!("V{}__{}", row.version, row.name),
+                        &ours.to_string(),
+                    ));
+                }
                 Some(ours) if ours.checksum().to_string() != row.checksum => {
                     return Err(changed(set, &ours.to_string()));
                 }
@@ -179,6 +186,9 @@ fn check_foreign_keys(connection: &Connection) -> Result<()> {
 fn explain(set: &Migrations, error: &refinery_core::Error) -> Error {
     let name = set.set;
     match error.kind() {
+        Kind::DivergentVersion(applied, ours) if applied.name() != ours.name() => {
+            another(set, &applied.to_string(), &ours.to_string())
+        }
         Kind::DivergentVersion(_, ours) => changed(set, &ours.to_string()),
         Kind::MissingVersion(ours) if ours.sql().is_some() => Error::Migrate(format!(
             "{name} {ours} is not applied, though later ones are: give what is new the highest number"
@@ -193,6 +203,13 @@ fn changed(set: &Migrations, name: &str) -> Error {
     Error::Migrate(format!(
         "{} {name} was changed after it had been applied: \
          take the change back, and put what is new in a file of its own",
+        set.set
+    ))
+}
+
+fn another(set: &Migrations, applied: &str, ours: &str) -> Error {
+    Error::Migrate(format!(
+        "the file has {} {applied} where this program has {ours}: is it another site's database?",
         set.set
     ))
 }

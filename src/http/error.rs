@@ -32,6 +32,17 @@ pub struct Error {
     retry_after: Option<HeaderValue>,
 }
 
+/// How the texts of axum's own extractors begin: they speak to programmers, and go to the log.
+const AXUMS: [&str; 7] = [
+    "Cannot parse",
+    "Expected request with",
+    "Failed to",
+    "Form requests must",
+    "Invalid URL",
+    "Wrong number of path",
+    "length limit exceeded",
+];
+
 /// A longer text of a handler is not put on the page.
 const TEXT_BYTES_MAX: usize = 1_000;
 
@@ -161,7 +172,11 @@ async fn plain(response: Response) -> (Error, Response) {
         .await
         .unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
-    let detail = if text.is_empty() {
+    let is_axums = AXUMS.iter().any(|start| text.starts_with(start));
+    if is_axums {
+        tracing::debug!(text, "an extractor refused the request");
+    }
+    let detail = if text.is_empty() || is_axums {
         own_words.to_owned()
     } else {
         text

@@ -37,7 +37,7 @@ use crate::site::views::frame;
 use crate::site::views::missing;
 
 /// Uptimes are of the time up to now, so a page without news is made anew after this.
-const STATUS_TTL: Duration = Duration::from_mins(1);
+const STATUS_TTL: Duration = Duration::from_secs(10);
 
 pub(crate) fn routes() -> Router<Context> {
     Router::new()

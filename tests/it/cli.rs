@@ -39,6 +39,45 @@ fn help_names_every_command() {
 }
 
 #[test]
+fn the_version_is_the_sites_and_names_the_frameworks() {
+    let version = run(folder().path(), &["--version"], &[]);
+    assert_eq!(version.out, "houseboat 0.1.0 (Houseboat 0.1.0)\n");
+}
+
+#[test]
+fn a_default_file_that_would_do_nothing_is_refused() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("config")).unwrap();
+    std::fs::write(
+        folder.path().join("config/default.toml"),
+        "[server]\nport = 81\n",
+    )
+    .unwrap();
+    let refused = run(folder.path(), &["config"], &[]);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.err.contains("config/default.toml is not read"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
+fn jobs_of_a_database_without_tables_says_what_to_do() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("data/site.sqlite3"), "").unwrap();
+    let jobs = run(folder.path(), &["jobs"], &[]);
+    assert_eq!(jobs.code, Some(1));
+    assert!(
+        jobs.err
+            .contains("2 migrations are pending: run `migrate` first"),
+        "{}",
+        jobs.err
+    );
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_refused_with_2() {
     let folder = folder();
     let refused = run(folder.path(), &["chekc"], &[]);

@@ -210,7 +210,7 @@ fn every_problem_is_reported_at_once() {
         "cache.value_bytes_max = 1048576 (from default) must be at most cache.bytes_max, which is 1000",
         "queue.poll_ms = 1.5 (from HOUSEBOAT_QUEUE__POLL_MS) must be a whole number, 0 or more",
         "queue.workers = \"many\" (from HOUSEBOAT_QUEUE__WORKERS) must be a whole number, 0 or more",
-        "log.level = \"inof\" (from production.toml) must name levels: `inof` is none (`inof=debug` is one)",
+        "log.level = \"inof\" (from production.toml) must be error, warn, info, debug, trace or off, or name a module with its level, such as inof=debug",
         "site.keep_days = 0 (from HOUSEBOAT_SITE__KEEP_DAYS) must be from 1 to 365",
     ];
     assert_eq!(problems, expected, "{problems:#?}");

@@ -1,11 +1,11 @@
 //! What stands around every site's routes.
 
-use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::body::Bytes;
+use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::http::Method;
 use axum::http::Request;
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-fn config(folder: &Path, variables: &[(&str, &str)]) -> Config {
+fn config(folder: &std::path::Path, variables: &[(&str, &str)]) -> Config {
     let data = folder.join("data");
     let path = |name: &str| data.join(name).to_str().unwrap().to_owned();
     let mut all = vec![
@@ -89,6 +89,11 @@ fn routes() -> Router<Context> {
                 )
             }),
         )
+        .route(
+            "/taken",
+            get(async || (StatusCode::CONFLICT, "That name is <taken>.")),
+        )
+        .route("/number/{n}", get(async |Path(n): Path<i64>| n.to_string()))
         .route("/echo", post(async |body: Bytes| body))
         .route("/long", get(async || "long ".repeat(2_000)))
 }
@@ -227,6 +232,31 @@ async fn an_error_page_of_the_sites_own_stays_as_it_is() {
     let answer = site.get("/own").await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
     assert_eq!(answer.body, "<p>the site's own page</p>");
+}
+
+#[tokio::test]
+async fn a_plain_text_of_the_sites_own_goes_on_the_page() {
+    let site = Site::new(&[]).await;
+    let answer = site.get("/taken").await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert!(
+        answer.body.contains("<p>That name is &#60;taken&#62;.</p>"),
+        "{}",
+        answer.body
+    );
+}
+
+#[tokio::test]
+async fn what_an_extractor_says_to_programmers_is_not_shown() {
+    let site = Site::new(&[]).await;
+    let answer = site.get("/number/seven").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(
+        answer.body.contains("could not be understood"),
+        "{}",
+        answer.body
+    );
+    assert!(!answer.body.contains("i64"), "{}", answer.body);
 }
 
 #[tokio::test]

@@ -54,6 +54,32 @@ async fn ctrl_c_stops_the_site_as_well() {
 }
 
 #[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let mut site = TestProcess::start().await;
+    let hangs = Target::hangs().await;
+    let mut monitor = Monitor::new("hangs", &hangs.url("/"));
+    monitor
+        .set("timeout_s", "25")
+        .create(&client(), &site)
+        .await;
+    let folder = site.folder().to_owned();
+    let executing =
+        "SELECT count(*) FROM jobs WHERE kind = 'check_monitor' AND state = 'executing'";
+    let runs = async || (number(&database(&folder), executing) == 1).then_some(());
+    wait_for("running job", JOBS, runs).await;
+    site.terminate();
+    let waits = async || {
+        site.log()
+            .contains("waiting for requests and jobs")
+            .then_some(())
+    };
+    wait_for("line that says what it waits for", STOP, waits).await;
+    site.terminate();
+    let status = site.wait(Duration::from_secs(4)).await;
+    assert_eq!(status.code(), Some(0), "{}", site.log());
+}
+
+#[tokio::test]
 async fn a_request_in_flight_is_answered_before_the_site_stops() {
     let mut site = TestProcess::start().await;
     let body = "name=half";

@@ -69,6 +69,25 @@ async fn an_applied_migration_that_was_changed_is_refused() {
 }
 
 #[tokio::test]
+async fn the_database_of_another_site_is_recognised() {
+    let (_folder, database) = database().await;
+    let other = Migrations::new(
+        "notes",
+        &[("V1__guests", "CREATE TABLE guests (id INTEGER) STRICT;")],
+    );
+    for error in [
+        database.migrate(&[other]).await.unwrap_err(),
+        database.migrations(&[other]).await.unwrap_err(),
+    ] {
+        let error = error.to_string();
+        assert!(
+            error.contains("V1__notes where this program has V1__guests: is it another"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_migration_that_fails_leaves_the_file_as_it_was() {
     let (_folder, database) = database().await;
     insert(&database, "kept").await.unwrap();

@@ -199,7 +199,7 @@ impl Driver {
             .stderr(Stdio::null());
         let child = command
             .spawn()
-            .expect("chromedriver is installed, as HOUSEBOAT_TEST_ALL asks");
+            .expect("chromedriver is installed, as TEST_ALL asks");
         let driver = Self {
             child,
             url: format!("http://127.0.0.1:{port}"),

@@ -27,12 +27,12 @@ pub(crate) fn slow(test: &str) -> bool {
         clippy::disallowed_methods,
         reason = "it is the tests that are configured, not the site"
     )]
-    let wanted = std::env::var_os("HOUSEBOAT_TEST_ALL")
-        .is_some_and(|value| value != "0" && !value.is_empty());
+    let wanted =
+        std::env::var_os("TEST_ALL").is_some_and(|value| value != "0" && !value.is_empty());
     if !wanted {
         #[expect(clippy::print_stderr, reason = "a skipped test says so")]
         {
-            eprintln!("skipped {test}: it is slow, and HOUSEBOAT_TEST_ALL is not set");
+            eprintln!("skipped {test}: it is slow, and TEST_ALL is not set");
         }
     }
     wanted
