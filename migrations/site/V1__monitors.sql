@@ -35,7 +35,8 @@ CREATE TABLE checks (
 CREATE INDEX checks_monitor_at ON checks (monitor_id, at);
 CREATE INDEX checks_at ON checks (at);
 
--- What the checks of five minutes, and of an hour, come to: charts and uptime read some hundreds of these.
+-- What the checks of five minutes, of an hour and of a day (UTC) come to: a page reads some hundreds of these for
+-- each monitor, and no check.
 CREATE TABLE periods (
     monitor_id INTEGER NOT NULL REFERENCES monitors (id),
     length_ms  INTEGER NOT NULL,

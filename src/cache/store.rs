@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,6 +63,8 @@ struct Inner {
     file: RwLock<File>,
     /// Grows with every deletion, so that what was computed before one is not kept after it.
     generation: AtomicU64,
+    /// Whether something was to be deleted while there was no file: one that comes back is not believed.
+    is_stale: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -86,6 +89,7 @@ impl Store {
             clock,
             file: RwLock::new(File::Missing { retry_at }),
             generation: AtomicU64::new(0),
+            is_stale: AtomicBool::new(false),
         };
         Self {
             inner: Arc::new(inner),
@@ -170,7 +174,7 @@ impl Store {
     }
 
     pub(super) async fn delete(&self, key: String) -> database::Result<()> {
-        self.inner.generation.fetch_add(1, Ordering::SeqCst);
+        self.deleting().await;
         self.change(move |tx| {
             tx.prepare_cached("DELETE FROM entries WHERE key = ?1")?
                 .execute([key])?;
@@ -180,12 +184,19 @@ impl Store {
     }
 
     pub(super) async fn clear(&self) -> database::Result<()> {
-        self.inner.generation.fetch_add(1, Ordering::SeqCst);
+        self.deleting().await;
         self.change(|tx| {
             tx.execute("DELETE FROM entries", [])?;
             Ok(())
         })
         .await
+    }
+
+    async fn deleting(&self) {
+        self.inner.generation.fetch_add(1, Ordering::SeqCst);
+        if self.database().await.is_none() {
+            self.inner.is_stale.store(true, Ordering::SeqCst);
+        }
     }
 
     pub(super) async fn close(&self) {
@@ -238,16 +249,21 @@ impl Store {
             let retry_at = Instant::now() + RETRY;
             File::Missing { retry_at }
         };
+        // Opening it would change it already: to a WAL.
+        if what_is_at(path) == Kind::Other {
+            return missing(&NO_CACHE);
+        }
         let error = match self.try_open().await {
             Ok(database) => return File::Open(database),
             Err(error) => error,
         };
         match what_is_at(path) {
-            Kind::Other => return missing(&"the file is no cache; it is left as it is"),
+            Kind::Other | Kind::Unclear => return missing(&NO_CACHE),
             Kind::Cache if is_damage(&error) || is_outdated(&error) => {
                 tracing::warn!(path = %path.display(), %error, "the cache file is made anew");
                 remove(path);
             }
+            Kind::Unreadable if with_suffix(path, ASIDE).exists() => return missing(&error),
             Kind::Unreadable => {
                 tracing::warn!(path = %path.display(), %error, "the cache file is set aside, and made anew");
                 set_aside(path);
@@ -274,10 +290,18 @@ impl Store {
         let prepared = match prepared {
             // The header says whose file it is, also to who opens it when it is damaged.
             Ok(Layout::New) => database.checkpoint().await,
+            Ok(Layout::Found) if self.inner.is_stale.load(Ordering::SeqCst) => {
+                database
+                    .write(|tx| Ok(tx.execute_batch("DELETE FROM entries")?))
+                    .await
+            }
             prepared => prepared.map(drop),
         };
         match prepared {
-            Ok(()) => Ok(database),
+            Ok(()) => {
+                self.inner.is_stale.store(false, Ordering::SeqCst);
+                Ok(database)
+            }
             Err(error) => {
                 database.close().await;
                 Err(error)
@@ -295,6 +319,12 @@ pub(super) async fn check(settings: &Settings) -> database::Result<database::Rep
         read_time: TIME,
         write_time: TIME,
     };
+    if what_is_at(&settings.path) == Kind::Other {
+        return Err(database::Error::Open {
+            path: settings.path.clone(),
+            reason: NO_CACHE.to_owned(),
+        });
+    }
     let database = Database::open_with(options(settings), limits, Clock::system())?;
     let report = database.check().await;
     database.close().await;
@@ -363,7 +393,7 @@ fn is_damage(error: &database::Error) -> bool {
                 )
             ) || error.to_string().starts_with("no such table")
         }
-        // Damage that only the commit meets, or a full disk: then the room that a cache takes is welcome.
+        // Damage that only the commit meets; if it is a full disk, the file opens again and nothing is lost.
         // Or it could not even be opened; what it is, its first bytes say.
         database::Error::RolledBack(_) | database::Error::Open { .. } => true,
         _ => false,
@@ -375,14 +405,23 @@ fn is_damage(error: &database::Error) -> bool {
 enum Kind {
     Nothing,
     Cache,
-    /// A SQLite database, and no cache.
+    /// A SQLite database of another program.
     Other,
+    /// A SQLite database that does not say whose it is: another program's, or a cache that was killed while new.
+    Unclear,
     /// No SQLite database: a cache whose first page is damaged, or a file of another kind.
     Unreadable,
 }
 
-/// Where the header of a SQLite file has its application id: <https://sqlite.org/fileformat.html#application_id>.
+/// Where the header of a SQLite file has its application id, and whether it has a WAL (2) or not (1):
+/// <https://sqlite.org/fileformat.html#the_database_header>.
 const APPLICATION_AT: usize = 68;
+const WRITE_VERSION_AT: usize = 18;
+
+const NO_CACHE: &str = "the file is no cache; it is left as it is";
+
+/// What a file that cannot be read is called afterwards.
+const ASIDE: &str = ".damaged";
 
 fn what_is_at(path: &Path) -> Kind {
     let Ok(bytes) = std::fs::File::open(path).and_then(|file| {
@@ -392,17 +431,17 @@ fn what_is_at(path: &Path) -> Kind {
     }) else {
         return Kind::Nothing;
     };
-    let application = bytes.get(APPLICATION_AT..APPLICATION_AT + 4);
-    match application {
-        None if bytes.is_empty() => Kind::Nothing,
-        Some(application) if bytes.starts_with(b"SQLite format 3\0") => {
-            if application == APPLICATION.to_be_bytes() {
-                Kind::Cache
-            } else {
-                Kind::Other
-            }
-        }
-        _ => Kind::Unreadable,
+    if bytes.is_empty() {
+        return Kind::Nothing;
+    }
+    if !bytes.starts_with(b"SQLite format 3\0") {
+        return Kind::Unreadable;
+    }
+    match bytes.get(APPLICATION_AT..APPLICATION_AT + 4) {
+        Some(id) if id == APPLICATION.to_be_bytes() => Kind::Cache,
+        // A cache has a WAL from its first moment on.
+        Some(_) if bytes.get(WRITE_VERSION_AT) == Some(&2) => Kind::Unclear,
+        _ => Kind::Other,
     }
 }
 
@@ -412,11 +451,12 @@ fn remove(path: &Path) {
     }
 }
 
-/// Keeps the file under another name, in place of one that was set aside before.
+/// Keeps the file, and what belongs to it, under another name.
 fn set_aside(path: &Path) {
-    warn_unless_gone(path, std::fs::rename(path, with_suffix(path, ".damaged")));
-    for suffix in ["-wal", "-shm"] {
-        warn_unless_gone(path, std::fs::remove_file(with_suffix(path, suffix)));
+    let aside = with_suffix(path, ASIDE);
+    for suffix in ["", "-wal", "-shm"] {
+        let moved = std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix));
+        warn_unless_gone(path, moved);
     }
 }
 

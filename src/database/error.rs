@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crossbeam_channel::TrySendError;
 use rusqlite::ErrorCode;
 
 /// A result of the database layer.
@@ -64,6 +65,14 @@ impl Error {
     /// [`Error::abort_reason`] brings it back on the other side.
     pub fn abort(reason: impl Into<BoxError>) -> Self {
         Self::Abort(reason.into())
+    }
+
+    /// Why a queue took nothing more.
+    pub(super) fn refused<T>(error: &TrySendError<T>, waiting_max: usize) -> Self {
+        match error {
+            TrySendError::Full(_) => Self::Overloaded { waiting_max },
+            TrySendError::Disconnected(_) => Self::Closed,
+        }
     }
 
     /// The error given to [`Error::abort`], if it is one of type `E`.

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use crossbeam_channel::Sender;
-use crossbeam_channel::TrySendError;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::ErrorCode;
@@ -64,6 +63,7 @@ struct Limit {
 struct Reader {
     connection: r2d2::PooledConnection<SqliteConnectionManager>,
     limit: Arc<Mutex<Option<Limit>>>,
+    closing: Arc<AtomicBool>,
 }
 
 /// Says that the caller has left, by being dropped with it.
@@ -133,13 +133,12 @@ impl Readers {
         });
         self.sender
             .try_send(Message::Read(read))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => Error::Overloaded {
-                    waiting_max: self.waiting_max,
-                },
-                TrySendError::Disconnected(_) => Error::Closed,
-            })?;
-        answer.await.unwrap_or(Err(Error::Closed))
+            .map_err(|error| Error::refused(&error, self.waiting_max))?;
+        // Every reader may be held by reads that have more time, or by code that is not SQL.
+        match tokio::time::timeout(time, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Closed)),
+            Err(_) => Err(Error::Timeout { time }),
+        }
     }
 
     /// Ends the threads once what waits is done; what takes longer than `grace` is cut off.
@@ -170,16 +169,20 @@ impl Reader {
         closing: Arc<AtomicBool>,
     ) -> Result<Self> {
         let limit: Arc<Mutex<Option<Limit>>> = Arc::default();
-        let now = Arc::clone(&limit);
+        let (now, is_closing) = (Arc::clone(&limit), Arc::clone(&closing));
         let is_over = move || {
             let limit = now.lock().unwrap_or_else(PoisonError::into_inner);
             let is_over = limit.as_ref().is_some_and(|limit| {
                 limit.left.load(Ordering::Relaxed) || Instant::now() > limit.end
             });
-            is_over || closing.load(Ordering::Relaxed)
+            is_over || is_closing.load(Ordering::Relaxed)
         };
         connection.progress_handler(STEPS, Some(is_over))?;
-        Ok(Self { connection, limit })
+        Ok(Self {
+            connection,
+            limit,
+            closing,
+        })
     }
 
     fn run(&self, receiver: &Receiver<Message>) {
@@ -204,10 +207,19 @@ impl Reader {
         self.set(Some(limit));
         let result = guarded(&self.connection, work);
         match result {
-            Err(Error::Sqlite(error)) if is_interruption(&error) && Instant::now() > end => {
-                Err(Error::Timeout { time })
-            }
+            Err(Error::Sqlite(error)) if is_interruption(&error) => Err(self.why(end, time, error)),
             result => result,
+        }
+    }
+
+    /// Says why a statement was cut off.
+    fn why(&self, end: Instant, time: Duration, error: rusqlite::Error) -> Error {
+        if Instant::now() > end {
+            Error::Timeout { time }
+        } else if self.closing.load(Ordering::Relaxed) {
+            Error::Closed
+        } else {
+            Error::Sqlite(error)
         }
     }
 

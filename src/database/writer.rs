@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use crossbeam_channel::Sender;
-use crossbeam_channel::TrySendError;
 use rusqlite::Connection;
 use rusqlite::hooks::AuthAction;
 use rusqlite::hooks::AuthContext;
@@ -56,6 +55,8 @@ enum Message {
 trait Write: Send {
     /// Whether nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
+    /// The error for a write whose turn has come too late, if it has.
+    fn is_late(&self) -> Option<Error>;
     /// Runs the closure, once; says whether its savepoint is to be kept.
     fn run(&mut self, transaction: &Transaction<'_>) -> bool;
     /// Gives the closure's result to the caller, or the error that took the transaction with it.
@@ -82,14 +83,15 @@ where
         self.reply.is_closed()
     }
 
+    fn is_late(&self) -> Option<Error> {
+        let time = self.time;
+        (Instant::now() > self.end).then_some(Error::Timeout { time })
+    }
+
     fn run(&mut self, transaction: &Transaction<'_>) -> bool {
         let Some(work) = self.work.take() else {
             return false;
         };
-        if Instant::now() > self.end {
-            self.result = Some(Err(Error::Timeout { time: self.time }));
-            return false;
-        }
         let _in_span = self.span.enter();
         let result = catch_unwind(AssertUnwindSafe(|| work(transaction)))
             .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
@@ -157,12 +159,7 @@ impl Writer {
         };
         self.sender
             .try_send(Message::Write(Box::new(waiting)))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => Error::Overloaded {
-                    waiting_max: self.waiting_max,
-                },
-                TrySendError::Disconnected(_) => Error::Closed,
-            })?;
+            .map_err(|error| Error::refused(&error, self.waiting_max))?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -232,7 +229,12 @@ struct Done {
 impl Group {
     fn run(&mut self) {
         while let Ok(Message::Write(first)) = self.receiver.recv() {
-            if !first.is_abandoned() && !self.group(first) {
+            if first.is_abandoned() {
+                continue;
+            }
+            if let Some(late) = first.is_late() {
+                first.answer(Some(late));
+            } else if !self.group(first) {
                 break;
             }
         }
@@ -248,8 +250,10 @@ impl Group {
     /// Stores one group; says whether the thread is to go on.
     fn group(&mut self, first: Box<dyn Write>) -> bool {
         if let Err(error) = self.execute(BEGIN) {
-            first.answer(Some(error.into()));
-            return true;
+            let error = Error::from(error);
+            let is_busy = matches!(error, Error::Busy);
+            first.answer(Some(error));
+            return !is_busy || self.all_busy();
         }
         let started = Instant::now();
         let writes_max = self.writes_max();
@@ -271,6 +275,17 @@ impl Group {
         }
         self.finish(done);
         go_on
+    }
+
+    /// Tells all that wait that another process holds the file: each would only find the same, one after another.
+    fn all_busy(&self) -> bool {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(Message::Write(write)) => write.answer(Some(Error::Busy)),
+                Ok(Message::Stop) => return false,
+                Err(_) => return true,
+            }
+        }
     }
 
     /// How many writes may share a commit: one alone where a constraint is deferred to it.
@@ -305,6 +320,9 @@ impl Group {
     fn one(&mut self, mut write: Box<dyn Write>, done: &mut Done) {
         if write.is_abandoned() {
             return;
+        }
+        if let Some(late) = write.is_late() {
+            return write.answer(Some(late));
         }
         if let Err(error) = self.execute(SAVE) {
             done.lost = Some(error.to_string());

@@ -5,12 +5,12 @@ use std::time::Duration;
 use houseboat::database::BoxError;
 use houseboat::queue::Job;
 use houseboat::queue::Outcome;
-use houseboat::queue::Priority;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::site::Context;
+use crate::site::incidents;
 use crate::site::monitors::Monitor;
 use crate::site::pages::Incident;
 use crate::site::probe;
@@ -84,15 +84,22 @@ impl SendAlert {
 
 impl Job for SendAlert {
     const NAME: &'static str = "send_alert";
-    // With the waits below, for about two hours.
-    const ATTEMPTS_MAX: u32 = 12;
-    const PRIORITY: Priority = Priority::High;
+    // With the waits below, for two hours and a quarter.
+    const ATTEMPTS_MAX: u32 = 13;
     type Context = Context;
 
     async fn run(self, context: Context) -> Result<Outcome, BoxError> {
         let url = context.settings.webhook_url.expose();
         if url.is_empty() {
             return Ok(Outcome::Cancel("site.webhook_url is empty".to_owned()));
+        }
+        let incident = self.incident.id;
+        let is_over = context
+            .database
+            .read(move |conn| incidents::is_over(conn, incident));
+        if self.event == Event::Down && is_over.await? {
+            // The alert that says so has all of this one, and may have been there before it.
+            return Ok(Outcome::Cancel("the monitor is back meanwhile".to_owned()));
         }
         let answer = probe::direct()
             .post(url)

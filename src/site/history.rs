@@ -22,10 +22,11 @@ use crate::site::probe::Finding;
 /// The chart of a day has so many points at the most: 288.
 pub(crate) const FIVE_MINUTES: Duration = Duration::from_mins(5);
 const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
-/// Five-minute periods are read for a day back, so two are kept.
-const SHORT_KEPT_MS: i64 = 2 * DAY_MS;
+/// Periods of five minutes are read for a day back, and of an hour for a week: a day more of each is kept.
+const SHORT_KEPT: [(Duration, i64); 2] = [(FIVE_MINUTES, 2 * DAY_MS), (HOUR, 8 * DAY_MS)];
 
 /// Stores what a check found.
 pub(crate) fn insert(
@@ -48,7 +49,7 @@ pub(crate) fn insert(
         failure.map(|failure| failure.cause.as_str()),
         failure.map(|failure| &failure.detail)
     ])?;
-    for length in [FIVE_MINUTES, HOUR] {
+    for length in [FIVE_MINUTES, HOUR, DAY] {
         let counted_ms = if failure.is_some() { 0.0 } else { duration_ms };
         tx.prepare_cached(
             "INSERT INTO periods (monitor_id, length_ms, start_at, checks, failures, sum_ms, max_ms)
@@ -90,7 +91,8 @@ pub(crate) fn points(conn: &Connection, monitor: i64, now: Timestamp) -> Result<
          WHERE monitor_id = ?1 AND length_ms = ?2 AND start_at > ?3
          ORDER BY start_at",
     )?;
-    let after = now.as_millisecond() - DAY_MS;
+    // With the period that lies half before it.
+    let after = now.as_millisecond() - DAY_MS - millis(FIVE_MINUTES);
     let points = statement.query_map(params![monitor, millis(FIVE_MINUTES), after], |row| {
         Ok(Point {
             at: timestamp(row.get(0)?),
@@ -110,13 +112,14 @@ pub(crate) fn uptime(conn: &Connection, monitor: i64, now: Timestamp) -> Result<
             "SELECT 1.0 - 1.0 * sum(failures) / sum(checks) FROM periods
              WHERE monitor_id = ?1 AND length_ms = ?2 AND start_at > ?3",
         )?;
-        let after = now.as_millisecond() - days * DAY_MS;
+        // With the period that lies half before them.
+        let after = now.as_millisecond() - days * DAY_MS - millis(length);
         Ok(statement.query_row(params![monitor, millis(length), after], |row| row.get(0))?)
     };
     Ok(Uptime {
         day: share(FIVE_MINUTES, 1)?,
         week: share(HOUR, 7)?,
-        quarter: share(HOUR, 90)?,
+        quarter: share(DAY, 90)?,
     })
 }
 
@@ -128,14 +131,12 @@ pub(crate) fn days(conn: &Connection, monitor: i64, now: Timestamp) -> Result<Ve
              UNION ALL
              SELECT start_at + ?3 FROM days WHERE start_at + ?3 <= ?2
          )
-         SELECT days.start_at, 1.0 - 1.0 * sum(periods.failures) / sum(periods.checks)
+         SELECT days.start_at, 1.0 - 1.0 * periods.failures / periods.checks
          FROM days LEFT JOIN periods
-             ON periods.monitor_id = ?1 AND periods.length_ms = ?4
-             AND periods.start_at >= days.start_at AND periods.start_at < days.start_at + ?3
-         GROUP BY days.start_at
+             ON periods.monitor_id = ?1 AND periods.length_ms = ?3 AND periods.start_at = days.start_at
          ORDER BY days.start_at",
     )?;
-    let parameters = params![monitor, now.as_millisecond(), DAY_MS, millis(HOUR)];
+    let parameters = params![monitor, now.as_millisecond(), DAY_MS];
     let cells = statement.query_map(parameters, |row| {
         Ok(Cell {
             start: timestamp(row.get(0)?),
@@ -165,18 +166,22 @@ pub(crate) fn prune_checks(tx: &Transaction<'_>, keep: Duration, count: u32) -> 
     Ok(old.max(orphaned))
 }
 
-/// Deletes the periods that nothing reads any more.
-pub(crate) fn prune_periods(tx: &Transaction<'_>, keep: Duration) -> Result<()> {
-    tx.execute(
-        "DELETE FROM periods
-         WHERE (length_ms = ?1 AND start_at < ?2) OR start_at < ?3
-             OR monitor_id IN (SELECT id FROM monitors WHERE deleted_at IS NOT NULL)",
-        params![
-            millis(FIVE_MINUTES),
-            tx.now_ms() - SHORT_KEPT_MS,
-            tx.now_ms() - millis(keep)
-        ],
+/// Deletes the periods of a monitor that nothing reads any more; all, if the monitor is deleted.
+pub(crate) fn prune_periods(tx: &Transaction<'_>, monitor: i64, keep: Duration) -> Result<()> {
+    let sql = "SELECT deleted_at IS NOT NULL FROM monitors WHERE id = ?1";
+    let deleted: bool = tx.query_row(sql, [monitor], |row| row.get(0))?;
+    let mut statement = tx.prepare_cached(
+        "DELETE FROM periods WHERE monitor_id = ?1 AND length_ms = ?2 AND start_at < ?3",
     )?;
+    let kept = SHORT_KEPT.into_iter().chain([(DAY, millis(keep))]);
+    for (length, kept_ms) in kept {
+        let before = if deleted {
+            i64::MAX
+        } else {
+            tx.now_ms() - kept_ms
+        };
+        statement.execute(params![monitor, millis(length), before])?;
+    }
     Ok(())
 }
 

@@ -44,6 +44,12 @@ pub(crate) fn close(tx: &Transaction<'_>, monitor: i64) -> Result<Option<(i64, I
     Ok(closed.optional()?)
 }
 
+/// Whether one has ended, or is not there any more.
+pub(crate) fn is_over(conn: &Connection, id: i64) -> Result<bool> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM incidents WHERE id = ?1 AND ended_at IS NULL)";
+    Ok(conn.query_row(sql, [id], |row| row.get(0))?)
+}
+
 /// The last of a monitor, newest first.
 pub(crate) fn last(conn: &Connection, monitor: i64, count: u32) -> Result<Vec<Incident>> {
     let mut statement = conn.prepare_cached(

@@ -22,6 +22,7 @@ use crate::site::monitors;
 use crate::site::monitors::Monitor;
 use crate::site::pages::Incident;
 use crate::site::probe;
+use crate::site::probe::Failure;
 use crate::site::probe::Finding;
 
 /// Enqueues a check of every monitor whose time has come.
@@ -41,7 +42,7 @@ impl Job for CheckDueMonitors {
             .database
             .write(move |tx| {
                 for monitor in monitors::take_due(tx)? {
-                    enqueue_check(&queue, tx, monitor)?;
+                    queue.enqueue(tx, check(monitor))?;
                 }
                 Ok(())
             })
@@ -50,15 +51,23 @@ impl Job for CheckDueMonitors {
     }
 }
 
-/// Enqueues a check of one monitor, unless one waits or runs.
+/// Enqueues a check of one monitor; if one waits or runs already, another follows at the next tick.
 pub(crate) fn enqueue_check(
     queue: &Queue,
     tx: &Transaction<'_>,
     monitor: i64,
 ) -> database::Result<()> {
-    let key = format!("{}:{monitor}", CheckMonitor::NAME);
-    queue.enqueue(tx, Request::new(&CheckMonitor { monitor }).unique(key))?;
+    if queue.enqueue(tx, check(monitor))?.is_none() {
+        // That one may be of before what the caller has changed.
+        monitors::check_soon(tx, monitor)?;
+    }
     Ok(())
+}
+
+/// One check of a monitor at a time.
+fn check(monitor: i64) -> Request {
+    let key = format!("{}:{monitor}", CheckMonitor::NAME);
+    Request::new(&CheckMonitor { monitor }).unique(key)
 }
 
 /// Checks one monitor and stores what it found.
@@ -125,10 +134,9 @@ fn record(
     finding: &Finding,
 ) -> database::Result<Option<SendAlert>> {
     history::insert(tx, monitor.id, at, finding)?;
-    if finding.failure.is_some() {
-        failed(tx, monitor)
-    } else {
-        succeeded(tx, monitor)
+    match &finding.failure {
+        Some(failure) => failed(tx, monitor, at, failure),
+        None => succeeded(tx, monitor),
     }
 }
 
@@ -138,15 +146,20 @@ fn succeeded(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<Option
     Ok(closed.map(|(id, incident)| SendAlert::new(monitor, id, &incident)))
 }
 
-fn failed(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<Option<SendAlert>> {
+fn failed(
+    tx: &Transaction<'_>,
+    monitor: &Monitor,
+    at: Timestamp,
+    failure: &Failure,
+) -> database::Result<Option<SendAlert>> {
     let failures = monitors::count_failure(tx, monitor.id)?;
     if monitor.down || failures < monitor.input.failures_max {
         return Ok(None);
     }
     let first = history::first_of_last(tx, monitor.id, failures)?;
-    let Some((start, failure)) = first.and_then(|check| Some((check.at, check.failure?))) else {
-        return Ok(None);
-    };
+    // After a clock was set back, the checks are not in the order of their times.
+    let first = first.and_then(|check| Some((check.at, check.failure?)));
+    let (start, failure) = first.unwrap_or_else(|| (at, failure.clone()));
     let incident = Incident {
         start,
         end: None,
@@ -161,8 +174,15 @@ fn failed(tx: &Transaction<'_>, monitor: &Monitor) -> database::Result<Option<Se
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct PruneHistory {}
 
-/// So many checks go in one transaction, so that a visitor's write waits a few milliseconds at the most.
-const BATCH: u32 = 1_000;
+/// So many checks go in one transaction, so that a visitor's write waits some milliseconds at the most.
+const BATCH: u32 = 200;
+
+impl PruneHistory {
+    /// To be done soon, and once: an hourly one is in the schedule.
+    pub(crate) fn request() -> Request {
+        Request::new(&Self {}).unique(Self::NAME)
+    }
+}
 
 impl Job for PruneHistory {
     const NAME: &'static str = "prune_history";
@@ -170,17 +190,18 @@ impl Job for PruneHistory {
     type Context = Context;
 
     async fn run(self, context: Context) -> Result<Outcome, BoxError> {
-        let keep = context.settings.keep();
+        let (keep, database) = (context.settings.keep(), context.database);
         let batch = move |tx: &Transaction<'_>| history::prune_checks(tx, keep, BATCH);
-        while context.database.write(batch).await? >= BATCH as usize {}
-        context
-            .database
-            .write(move |tx| {
-                history::prune_periods(tx, keep)?;
-                incidents::prune(tx, keep)?;
-                monitors::remove_deleted(tx)
-            })
-            .await?;
+        while database.write(batch).await? >= BATCH as usize {}
+        for monitor in database.read(monitors::ids).await? {
+            let periods = move |tx: &Transaction<'_>| history::prune_periods(tx, monitor, keep);
+            database.write(periods).await?;
+        }
+        let rest = database.write(move |tx| {
+            incidents::prune(tx, keep)?;
+            monitors::remove_deleted(tx)
+        });
+        rest.await?;
         Ok(Outcome::Complete)
     }
 }

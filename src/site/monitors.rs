@@ -146,14 +146,35 @@ pub(crate) fn remove_deleted(tx: &Transaction<'_>) -> Result<()> {
 }
 
 /// Those whose time has come; each has its next time set, on the beat of its interval.
+///
+/// A time further away than the interval is one that a clock set back has left behind: it counts as come.
 pub(crate) fn take_due(tx: &Transaction<'_>) -> Result<Vec<i64>> {
     let mut statement = tx.prepare_cached(
         "UPDATE monitors
-         SET next_check_at = next_check_at + ((?1 - next_check_at) / interval_ms + 1) * interval_ms
-         WHERE paused = 0 AND deleted_at IS NULL AND next_check_at <= ?1
+         SET next_check_at = CASE
+             WHEN next_check_at <= ?1
+             THEN next_check_at + ((?1 - next_check_at) / interval_ms + 1) * interval_ms
+             ELSE ?1 + interval_ms
+         END
+         WHERE paused = 0 AND deleted_at IS NULL
+             AND (next_check_at <= ?1 OR next_check_at > ?1 + interval_ms)
          RETURNING id",
     )?;
     let ids = statement.query_map([tx.now_ms()], |row| row.get(0))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Makes a monitor due now: the next tick of the schedule checks it.
+pub(crate) fn check_soon(tx: &Transaction<'_>, id: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE monitors SET next_check_at = ?1 WHERE id = ?2")?
+        .execute([tx.now_ms(), id])?;
+    Ok(())
+}
+
+/// The numbers of all, deleted ones included.
+pub(crate) fn ids(conn: &Connection) -> Result<Vec<i64>> {
+    let mut statement = conn.prepare_cached("SELECT id FROM monitors")?;
+    let ids = statement.query_map([], |row| row.get(0))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 

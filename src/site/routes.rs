@@ -18,6 +18,8 @@ use houseboat::database;
 use houseboat::database::Database;
 use houseboat::database::Transaction;
 use houseboat::http::Result;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::site::Context;
 use crate::site::form::Errors;
@@ -51,19 +53,30 @@ pub(crate) fn routes() -> Router<Context> {
         .route("/monitors/{id}/delete", get(ask_delete).post(delete))
 }
 
-/// The page is kept under the number of the last change that shows on it, so it is never behind one.
+/// The status page as it is kept.
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    /// The last change that shows on it.
+    revision: i64,
+    page: String,
+}
+
+/// The page is kept with the number of the last change that shows on it, so it is never behind one.
 async fn status(State(context): State<Context>) -> Result<Html<String>> {
     let Context {
         database, cache, ..
     } = context;
     let revision = database.read(monitors::revision).await?;
-    let key = format!("status:{revision}");
-    let page = cache.fetch(&key, STATUS_TTL, async || -> Result<String> {
-        let now = database.now();
-        let page = database.read(move |conn| views::status(conn, now)).await?;
-        Ok(page.render()?)
-    });
-    Ok(Html(page.await?))
+    let kept: Option<Kept> = cache.get("status").await;
+    if let Some(kept) = kept.filter(|kept| kept.revision == revision) {
+        return Ok(Html(kept.page));
+    }
+    let now = database.now();
+    let page = database.read(move |conn| views::status(conn, now)).await?;
+    let page = page.render()?;
+    let kept = Kept { revision, page };
+    cache.put("status", &kept, STATUS_TTL).await;
+    Ok(Html(kept.page))
 }
 
 async fn show(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
@@ -171,7 +184,7 @@ async fn resume(State(context): State<Context>, Path(id): Path<i64>) -> Result<R
 async fn delete(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
-        queue.enqueue(tx, &PruneHistory {})?;
+        queue.enqueue(tx, PruneHistory::request())?;
         monitors::delete(tx, id)
     })
     .await?;

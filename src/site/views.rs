@@ -96,7 +96,10 @@ fn state(monitor: &Monitor, last: Option<&Check>) -> State {
     match monitor {
         Monitor { paused: true, .. } => State::Paused,
         Monitor { down: true, .. } => State::Down,
-        _ if last.is_none() => State::Pending,
+        // What failed before it was changed says nothing of what it is now.
+        _ if last.is_none_or(|last| last.failure.is_some() && last.at < monitor.changed_at) => {
+            State::Pending
+        }
         Monitor { failures: 0, .. } => State::Up,
         monitor => State::Failing {
             failures: monitor.failures,

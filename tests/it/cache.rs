@@ -255,10 +255,17 @@ async fn a_database_that_is_no_cache_is_left_as_it_is() {
         .execute_batch("CREATE TABLE precious (x); INSERT INTO precious VALUES (7)")
         .unwrap();
     drop(other);
+    let before = std::fs::read(&path).unwrap();
     let cache = Cache::open(&settings(folder.path()), Clock::system()).await;
     cache.put("k", &"v", None).await;
     assert_eq!(text(&cache, "k").await, None);
     cache.close().await;
+    assert!(Cache::check(&settings(folder.path())).await.is_err());
+    assert_eq!(
+        std::fs::read(&path).unwrap(),
+        before,
+        "not a byte is changed"
+    );
     #[expect(
         clippy::disallowed_methods,
         reason = "it looks at the file of another program"
@@ -280,7 +287,17 @@ async fn a_file_of_another_kind_is_set_aside() {
     assert!(text(&cache, "k").await.is_some());
     let aside = folder.path().join("cache.sqlite3.damaged");
     assert_eq!(
-        std::fs::read_to_string(aside).unwrap(),
+        std::fs::read_to_string(&aside).unwrap(),
+        "a text that somebody wrote"
+    );
+    // What was set aside is not overwritten by the next such file.
+    cache.close().await;
+    std::fs::write(&path, "a second text").unwrap();
+    let cache = Cache::open(&settings(folder.path()), Clock::system()).await;
+    assert_eq!(text(&cache, "k").await, None);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a second text");
+    assert_eq!(
+        std::fs::read_to_string(&aside).unwrap(),
         "a text that somebody wrote"
     );
 }

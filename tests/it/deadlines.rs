@@ -86,3 +86,56 @@ async fn a_write_that_waited_for_too_long_is_not_begun() {
     insert(&database, "next").await.unwrap();
     assert_eq!(texts(&database).await, ["next"]);
 }
+
+#[tokio::test]
+async fn writes_behind_a_lock_of_another_process_hear_of_it_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let impatient = Settings {
+        busy_timeout_ms: 200,
+        ..settings(folder.path())
+    };
+    let database = Database::open(&impatient, Clock::system()).unwrap();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it locks the file as another program would"
+    )]
+    let other = Connection::open(database.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let start = Instant::now();
+    let writes: Vec<_> = (0..50)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move { database.write(|_| Ok(())).await })
+        })
+        .collect();
+    for write in writes {
+        assert!(matches!(write.await.unwrap(), Err(Error::Busy)));
+    }
+    // One after another they would take 10 s.
+    assert!(start.elapsed() < Duration::from_secs(5));
+    other.execute_batch("ROLLBACK").unwrap();
+    database.write(|_| Ok(())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_is_answered_in_its_time_though_every_reader_is_held() {
+    let (_folder, database) = one_reader();
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    let (began, has_begun) = tokio::sync::oneshot::channel();
+    let holder = database.clone();
+    let held = tokio::spawn(async move {
+        let hold = move |_: &Connection| {
+            began.send(()).unwrap();
+            told.recv().ok();
+            Ok(())
+        };
+        holder.within(LONG).read(hold).await
+    });
+    has_begun.await.unwrap();
+    let start = Instant::now();
+    let error = database.within(SHORT).read(|_| Ok(())).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { time: SHORT }), "{error}");
+    assert!(start.elapsed() < LONG);
+    go_on.send(()).unwrap();
+    held.await.unwrap().unwrap();
+}

@@ -102,17 +102,23 @@ async fn the_status_page_is_kept_in_the_cache() {
         reason = "it looks at the file as another program would"
     )]
     let cache = Connection::open(path).unwrap();
-    let key: String = cache
-        .query_row("SELECT key FROM entries", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(key, "status:0");
+    let sql = "SELECT value FROM entries WHERE key = 'status'";
+    let kept: Vec<u8> = cache.query_row(sql, [], |row| row.get(0)).unwrap();
+    let mut kept: serde_json::Value = rmp_serde::from_slice(&kept).unwrap();
+    assert_eq!(kept["page"], first);
     assert_eq!(visitor.page("/").await, first);
-    // What is in the cache is what is shown.
-    cache
-        .execute("UPDATE entries SET value = ?1", [b"\xa6forged".as_slice()])
-        .unwrap();
+    // What is in the cache is what is shown, unless it is of another revision.
+    kept["page"] = "forged".into();
+    let forge = |kept: &serde_json::Value| {
+        let sql = "UPDATE entries SET value = ?1, expires_at = NULL";
+        cache
+            .execute(sql, [rmp_serde::to_vec_named(kept).unwrap()])
+            .unwrap();
+    };
+    forge(&kept);
     assert_eq!(visitor.page("/").await, "forged");
-    cache.execute("DELETE FROM entries", []).unwrap();
+    kept["revision"] = 7.into();
+    forge(&kept);
     assert!(visitor.page("/").await.contains("Nothing is watched yet"));
 }
 
@@ -249,6 +255,78 @@ async fn an_alert_is_sent_when_a_monitor_goes_down_and_when_it_comes_back() {
         !site.log().contains(&webhook.url()),
         "the address is a secret"
     );
+}
+
+#[tokio::test]
+async fn an_alert_that_is_overtaken_by_the_recovery_is_not_sent_after_it() {
+    let webhook = Webhook::listen().await;
+    let site = TestProcess::builder().variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url());
+    let site = site.start().await;
+    let client = client();
+    let (fails, answers) = (Target::fails().await, Target::answers("hello").await);
+    // The first alert is refused, and its second try is 2 s away.
+    webhook.refuse(1);
+    let mut monitor = Monitor::new("Bakery", &fails.url("/"));
+    let path = monitor.create(&client, &site).await;
+    wait_for("refusal", SOON, async || {
+        (webhook.refused() == 1).then_some(())
+    })
+    .await;
+    let edit = monitor.set("address", &answers.url("/"));
+    post_form(&client, &site.url(&path), &edit.pairs())
+        .await
+        .unwrap();
+    let ended = "SELECT count(*) FROM jobs WHERE kind = 'send_alert' AND state IN ('completed', 'cancelled')";
+    let both = async || (number(&database(site.folder()), ended) == 2).then_some(());
+    wait_for("end of both alerts", SOON, both).await;
+    let events: Vec<_> = webhook
+        .posts()
+        .iter()
+        .map(|post| post["event"].clone())
+        .collect();
+    assert_eq!(events, ["up"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_stop_the_checks() {
+    let visitor = Visitor::new().await;
+    let fails = Target::fails().await;
+    let mut monitor = Monitor::new("Bakery", &fails.url("/"));
+    let path = monitor
+        .set("failures_max", "2")
+        .create(&visitor.client, &visitor.site)
+        .await;
+    visitor.wait_for_page(&path, "got 500").await;
+    // As if all that is stored had been stored by a clock that was six hours ahead, and well.
+    let conn = writable(&visitor.site);
+    conn.execute_batch(
+        "UPDATE monitors SET next_check_at = next_check_at + 21600000;
+         INSERT INTO checks (monitor_id, at, duration_ms) SELECT monitor_id, at + 21600000, 5 FROM checks;",
+    )
+    .unwrap();
+    visitor.wait_for_page("/", "is down").await;
+    assert_eq!(
+        visitor.number("SELECT count(*) FROM incidents WHERE ended_at IS NULL"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_monitor_that_was_down_is_not_called_up_before_it_is_checked_again() {
+    let visitor = Visitor::new().await;
+    let hangs = Target::fails().await;
+    let monitor = Monitor::new("Bakery", &hangs.url("/"));
+    let path = monitor.create(&visitor.client, &visitor.site).await;
+    visitor.wait_for_page("/", "The monitor is down").await;
+    assert_eq!(
+        visitor.post(&format!("{path}/pause"), &[]).await.status(),
+        303
+    );
+    // Nothing runs jobs any more, so what is shown is what is known.
+    let conn = writable(&visitor.site);
+    conn.execute_batch("UPDATE monitors SET paused = 0, next_check_at = next_check_at + 3600000, interval_ms = 86400000")
+        .unwrap();
+    assert!(visitor.page(&path).await.contains("Waiting for a check"));
 }
 
 #[tokio::test]

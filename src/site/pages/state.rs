@@ -24,7 +24,7 @@ impl State {
     /// Says it: "Up", "Failing, 1 of 2".
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Pending => "Not checked yet".to_owned(),
+            Self::Pending => "Waiting for a check".to_owned(),
             Self::Up => "Up".to_owned(),
             Self::Failing {
                 failures,

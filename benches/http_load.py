@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """HTTP benchmarks of the database layer, beside bare axum, sqlx, deadpool-sqlite and Bun.
 
-    python3 benches/http.py [--rounds 5] [--seconds 2] [--connections 64] [--only hello,houseboat]
+    python3 benches/http_load.py [--rounds 5] [--seconds 2] [--connections 64] [--only hello,houseboat]
 
 Needs wrk (Debian: wrk), and npm for Bun (installed into target/bun). Every round runs every configuration once, so
 that a disturbance of the machine meets all of them; what is printed are medians, and ratios to bare axum in this run.
@@ -43,8 +43,8 @@ def build(only):
     for peer in ("sqlx", "deadpool"):
         if peer in only:
             target = TARGET / f"peer-{peer}"
-            run("cargo", "build", "--release", "--features", peer, "--target-dir", str(target), cwd=ROOT / "benches/peers")
-            servers[peer] = [str(target / "release/peers")]
+            run("cargo", "build", "--release", "--target-dir", str(target), cwd=ROOT / "benches/peers" / peer)
+            servers[peer] = [str(target / f"release/peer-{peer}")]
     if "bun" in only:
         run("npm", "install", "--silent", "--no-save", "--prefix", str(TARGET / "bun"), "bun")
         servers["bun"] = [str(TARGET / "bun/node_modules/.bin/bun"), str(ROOT / "benches/bun.js")]
