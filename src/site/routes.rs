@@ -5,9 +5,11 @@ use std::time::Duration;
 use askama::Template;
 use axum::Form;
 use axum::Router;
+use axum::extract::FromRequestParts;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Html;
 use axum::response::IntoResponse;
 use axum::response::Redirect;
@@ -17,6 +19,7 @@ use axum::routing::post;
 use houseboat::database;
 use houseboat::database::Database;
 use houseboat::database::Transaction;
+use houseboat::http::Error;
 use houseboat::http::Result;
 use serde::Deserialize;
 use serde::Serialize;
@@ -53,6 +56,20 @@ pub(crate) fn routes() -> Router<Context> {
         .route("/monitors/{id}/delete", get(ask_delete).post(delete))
 }
 
+/// The number of a monitor in an address; what is no number is no monitor, and answers 404.
+struct Id(i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(Error::not_found()),
+        }
+    }
+}
+
 /// The status page as it is kept.
 #[derive(Deserialize, Serialize)]
 struct Kept {
@@ -79,7 +96,7 @@ async fn status(State(context): State<Context>) -> Result<Html<String>> {
     Ok(Html(kept.page))
 }
 
-async fn show(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
+async fn show(State(database): State<Database>, Id(id): Id) -> Result<Html<String>> {
     let now = database.now();
     let page = database
         .read(move |conn| views::monitor(conn, id, now))
@@ -91,7 +108,7 @@ async fn new() -> Result<Html<String>> {
     form(None, MonitorForm::default(), Errors::default())
 }
 
-async fn edit(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
+async fn edit(State(database): State<Database>, Id(id): Id) -> Result<Html<String>> {
     let monitor = find(&database, id).await?;
     form(
         Some(id),
@@ -100,7 +117,7 @@ async fn edit(State(database): State<Database>, Path(id): Path<i64>) -> Result<H
     )
 }
 
-async fn ask_delete(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
+async fn ask_delete(State(database): State<Database>, Id(id): Id) -> Result<Html<String>> {
     let monitor = find(&database, id).await?;
     let page = DeletePage {
         frame: frame(),
@@ -140,7 +157,7 @@ async fn create(
 
 async fn update(
     State(context): State<Context>,
-    Path(id): Path<i64>,
+    Id(id): Id,
     Form(entered): Form<MonitorForm>,
 ) -> Result<Response> {
     let input = match entered.check() {
@@ -162,7 +179,7 @@ async fn update(
 }
 
 /// An incident that goes on ends here: nobody looks any more.
-async fn pause(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
+async fn pause(State(context): State<Context>, Id(id): Id) -> Result<Redirect> {
     change(&context.database, move |tx| {
         incidents::close(tx, id)?;
         monitors::set_activity(tx, id, Activity::Paused)
@@ -171,7 +188,7 @@ async fn pause(State(context): State<Context>, Path(id): Path<i64>) -> Result<Re
     Ok(to_monitor(id))
 }
 
-async fn resume(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
+async fn resume(State(context): State<Context>, Id(id): Id) -> Result<Redirect> {
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
         enqueue_check(&queue, tx, id)?;
@@ -181,7 +198,7 @@ async fn resume(State(context): State<Context>, Path(id): Path<i64>) -> Result<R
     Ok(to_monitor(id))
 }
 
-async fn delete(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
+async fn delete(State(context): State<Context>, Id(id): Id) -> Result<Redirect> {
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
         queue.enqueue(tx, PruneHistory::request())?;

@@ -161,7 +161,12 @@ async fn nonsense_is_shown_again_with_what_is_wrong_and_not_stored() {
 #[tokio::test]
 async fn a_monitor_that_is_not_there_is_a_404_and_changes_nothing() {
     let visitor = Visitor::new().await;
-    for path in ["/monitors/7", "/monitors/7/edit", "/monitors/7/delete"] {
+    for path in [
+        "/monitors/7",
+        "/monitors/7/edit",
+        "/monitors/7/delete",
+        "/monitors/seven",
+    ] {
         let answer = visitor
             .client
             .get(visitor.site.url(path))
