@@ -36,12 +36,12 @@ fn pair(large: (u64, &str), small: (u64, &str)) -> String {
     }
 }
 
-/// Says a response time: "0.4 ms", "45 ms", "1.2 s".
+/// Says a response time: "0.4 ms", "1.5 ms", "45 ms", "1.2 s".
 pub(crate) fn millis(millis: f64) -> String {
     if millis >= 999.5 {
         let seconds = trimmed(millis / 1000.0, 1);
         format!("{seconds} s")
-    } else if millis > 0.0 && millis < 0.95 {
+    } else if millis > 0.0 && millis < 9.95 {
         format!("{} ms", trimmed(millis.max(0.1), 1))
     } else {
         format!("{millis:.0} ms")
@@ -194,6 +194,8 @@ mod tests {
     #[test]
     fn durations_read_as_people_say_them() {
         let said = |millis| duration(Duration::from_millis(millis));
+        assert_eq!(millis(1.5), "1.5 ms");
+        assert_eq!(millis(9.96), "10 ms");
         assert_eq!(said(0), "0 ms");
         assert_eq!(said(45), "45 ms");
         assert_eq!(said(999), "999 ms");

@@ -72,6 +72,9 @@ const WIDE: Frame = Frame {
     points_max: 450,
 };
 
+/// Around a point that has no neighbour: a line of no length would hardly be seen.
+const DOT: &str = "m-1.5 0a1.5 1.5 0 1 0 3 0a1.5 1.5 0 1 0-3 0";
+
 #[derive(Template)]
 #[template(path = "site/chart.svg")]
 struct Drawing {
@@ -209,9 +212,8 @@ impl<'a> Plot<'a> {
             let verb = if index == 0 { 'M' } else { 'L' };
             push(&mut path, verb, self.middle(point), self.y(point.mean_ms));
         }
-        // A line of no length with round caps is a dot.
         if run.len() == 1 {
-            path.push_str("h0");
+            path.push_str(DOT);
         }
         path
     }

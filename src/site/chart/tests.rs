@@ -90,7 +90,7 @@ fn a_single_point_is_a_dot() {
     let svg = Chart::new(window(), &[point(5, 40.0, 0)])
         .svg(Size::Small)
         .to_string();
-    assert!(attribute(&svg, "chart-line").ends_with("h0"));
+    assert!(attribute(&svg, "chart-line").ends_with("a1.5 1.5 0 1 0-3 0"));
 }
 
 #[test]
