@@ -1,8 +1,9 @@
 //! A cache in a SQLite file of its own, which may be deleted at any time.
 //!
 //! Whatever goes wrong with the file is a miss and a warning, never an error: one that is missing, damaged or of
-//! another version is made anew, and while it cannot be, the site runs without. A file that is no cache is left alone. Values are kept as `MessagePack` with
-//! the names of their fields, so a value whose type has changed is a miss as well, and not garbage.
+//! another version is made anew, and while it cannot be, the site runs without. A file that is no cache is left alone.
+//! Values are kept as `MessagePack` with the names of their fields, so a value whose type has changed is a miss as
+//! well, and not garbage.
 //!
 //! The file is bounded (`cache.bytes_max`): what was put first goes first.
 

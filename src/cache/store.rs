@@ -23,8 +23,8 @@ use crate::database;
 use crate::database::Clock;
 use crate::database::Database;
 use crate::database::Limits;
+use crate::database::Synchronous;
 use crate::database::connection::Options;
-use crate::database::connection::Sync;
 
 /// The layout below; a cache of another one is made anew.
 const VERSION: i32 = 1;
@@ -336,7 +336,7 @@ fn options(settings: &Settings) -> Options {
         path: settings.path.clone(),
         busy_timeout_ms: 50,
         // It may be lost, but must not come back from a power cut with one key's value under another.
-        sync: Sync::Normal,
+        synchronous: Synchronous::Normal,
         cache_pages: 2_000,
         journal_size_limit_bytes: 16 * 1024 * 1024,
         mmap_bytes: 0,

@@ -13,6 +13,7 @@ use rusqlite::ffi;
 
 use crate::database::Error;
 use crate::database::Result;
+use crate::database::Synchronous;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +24,12 @@ pub(crate) enum Role {
     Reader,
 }
 
-/// How hard a commit waits for the disk (`PRAGMA synchronous`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sync {
-    Normal,
-    Full,
-}
-
 /// Which file, and how its connections are set up; every value is decided, none is `auto` any more.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) path: PathBuf,
     pub(crate) busy_timeout_ms: u32,
-    pub(crate) sync: Sync,
+    pub(crate) synchronous: Synchronous,
     pub(crate) cache_pages: u32,
     pub(crate) journal_size_limit_bytes: u64,
     pub(crate) mmap_bytes: u64,
@@ -79,9 +73,9 @@ fn pragmas(options: &Options, role: Role) -> Vec<Pragma> {
         set: Some(value.to_string()),
         read_back: value.to_string(),
     };
-    let sync = match options.sync {
-        Sync::Normal => 1,
-        Sync::Full => 2,
+    let synchronous = match options.synchronous {
+        Synchronous::Normal => 1,
+        Synchronous::Full => 2,
     };
     vec![
         // Before anything else: the switch to WAL itself may have to wait.
@@ -91,7 +85,7 @@ fn pragmas(options: &Options, role: Role) -> Vec<Pragma> {
             set: (role == Role::Writer).then(|| "wal".to_owned()),
             read_back: "wal".to_owned(),
         },
-        number("synchronous", sync),
+        number("synchronous", synchronous),
         number("foreign_keys", 1),
         number("journal_size_limit", options.journal_size_limit_bytes),
         number("cache_size", options.cache_pages.into()),

@@ -313,10 +313,7 @@ fn options(settings: &Settings) -> Result<Options> {
     Ok(Options {
         path: settings.path.clone(),
         busy_timeout_ms: settings.busy_timeout_ms,
-        sync: match settings.synchronous {
-            Synchronous::Normal => connection::Sync::Normal,
-            Synchronous::Full => connection::Sync::Full,
-        },
+        synchronous: settings.synchronous,
         cache_pages: settings.cache_pages,
         journal_size_limit_bytes: settings.journal_size_limit_bytes,
         mmap_bytes,

@@ -56,17 +56,6 @@ pub enum Synchronous {
     Full,
 }
 
-impl Synchronous {
-    /// Returns the word that SQLite knows it by.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Full => "full",
-        }
-    }
-}
-
 impl Settings {
     /// Returns the number of reader threads: `auto` is twice the cores, at least 4, at most 16.
     #[must_use]
@@ -87,12 +76,6 @@ impl Settings {
     #[must_use]
     pub fn write_timeout(&self) -> Duration {
         Duration::from_millis(self.write_timeout_ms)
-    }
-
-    /// Returns how long to wait for a lock.
-    #[must_use]
-    pub fn busy_timeout(&self) -> Duration {
-        Duration::from_millis(self.busy_timeout_ms.into())
     }
 }
 

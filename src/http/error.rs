@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -31,6 +32,9 @@ pub struct Error {
     cause: Option<String>,
     retry_after: Option<HeaderValue>,
 }
+
+/// Where a request carries its id, from the layer that gives it one.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How the texts of axum's own extractors begin: they speak to programmers, and go to the log.
 const AXUMS: [&str; 7] = [
@@ -129,10 +133,7 @@ pub(super) struct Look {
 /// What the site's handlers made themselves as HTML or JSON stays as it is; a short plain text goes on the page.
 pub(super) async fn explain(State(look): State<Look>, request: Request, next: Next) -> Response {
     let wants_json = wants_json(request.headers());
-    let request_id = request
-        .headers()
-        .get("x-request-id")
-        .and_then(|id| id.to_str().ok())
+    let request_id = text(request.headers(), &REQUEST_ID)
         .unwrap_or_default()
         .to_owned();
     let response = next.run(request).await;
@@ -224,10 +225,8 @@ fn log(error: &Error) {
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("json") && !accept.contains("text/html"))
+    text(headers, &header::ACCEPT)
+        .is_some_and(|accept| accept.contains("json") && !accept.contains("text/html"))
 }
 
 fn has_body_of_its_own(headers: &HeaderMap) -> bool {
@@ -235,7 +234,12 @@ fn has_body_of_its_own(headers: &HeaderMap) -> bool {
 }
 
 fn media(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::CONTENT_TYPE)?.to_str().ok()
+    text(headers, &header::CONTENT_TYPE)
+}
+
+/// A header's value, if it is text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// A title and a sentence for a status: what happened, and what to do.

@@ -32,7 +32,9 @@ use crate::http::Assets;
 use crate::http::Error;
 use crate::http::Settings;
 use crate::http::error::Look;
+use crate::http::error::REQUEST_ID;
 use crate::http::error::explain;
+use crate::http::error::text;
 
 /// Puts the framework's routes beside a site's, and the layers around both.
 ///
@@ -88,8 +90,6 @@ fn layers(routes: Router, look: Look, settings: &Settings) -> Router {
     routes.layer(stack)
 }
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 fn drop_request_id(mut request: Request) -> Request {
     request.headers_mut().remove(REQUEST_ID);
     request
@@ -107,8 +107,7 @@ impl MakeRequestId for NewRequestId {
 
 /// Without the query: it may hold what does not belong in a log.
 fn request_span(request: &Request) -> Span {
-    let id = request.headers().get(REQUEST_ID);
-    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let id = text(request.headers(), &REQUEST_ID).unwrap_or_default();
     tracing::info_span!("request", request.id = id, method = %request.method(), path = request.uri().path())
 }
 

@@ -68,6 +68,14 @@ struct Claim {
     due: Option<i64>,
 }
 
+/// Records how jobs ended.
+fn finish(tx: &Transaction<'_>, ended: &[(Claimed, End)]) -> database::Result<()> {
+    for (job, end) in ended {
+        store::finish(tx, job.id, job.attempt, end)?;
+    }
+    Ok(())
+}
+
 /// Claims what is due: jobs that nothing is known against, or one suspect, alone.
 fn claim(
     tx: &Transaction<'_>,
@@ -134,9 +142,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         let ended = Arc::clone(&hands.ended);
         let kinds = Arc::clone(&self.kinds);
         let claim = move |tx: &Transaction<'_>| {
-            for (job, end) in ended.iter() {
-                store::finish(tx, job.id, job.attempt, end)?;
-            }
+            finish(tx, &ended)?;
             if alone || free == 0 {
                 return Ok(Claim::default());
             }
@@ -268,12 +274,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             return true;
         }
         let ended = Arc::clone(&hands.ended);
-        let recorded = self.queue.database.write(move |tx| {
-            for (job, end) in ended.iter() {
-                store::finish(tx, job.id, job.attempt, end)?;
-            }
-            Ok(())
-        });
+        let recorded = self.queue.database.write(move |tx| finish(tx, &ended));
         match recorded.await {
             Ok(()) => hands.ended = Arc::default(),
             Err(error) => tracing::error!(%error, "what the jobs did could not be recorded"),

@@ -9,6 +9,8 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
 
 use crate::site::form::MonitorInput;
 use crate::site::probe::Method;
@@ -60,29 +62,17 @@ pub(crate) fn count(conn: &Connection) -> Result<u32> {
 
 /// Stores a new one, whose first check is the caller's to enqueue.
 pub(crate) fn insert(tx: &Transaction<'_>, input: &MonitorInput) -> Result<i64> {
-    let target = &input.target;
     tx.prepare_cached(
         "INSERT INTO monitors (name, method, address, expected_status, body_text, timeout_ms, interval_ms,
              failures_max, next_check_at, created_at, changed_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 + ?7, ?9, ?9)",
     )?
-    .execute(params![
-        input.name,
-        target.method.as_str(),
-        target.address,
-        target.expected_status,
-        target.body_text,
-        millis(target.timeout),
-        millis(input.interval),
-        input.failures_max,
-        tx.now_ms()
-    ])?;
+    .execute(params_from_iter(values(tx, input)))?;
     Ok(tx.last_insert_rowid())
 }
 
 /// Changes one; what it counted of failures is forgotten. Says whether it is there.
 pub(crate) fn update(tx: &Transaction<'_>, id: i64, input: &MonitorInput) -> Result<bool> {
-    let target = &input.target;
     let changed = tx
         .prepare_cached(
             "UPDATE monitors
@@ -90,19 +80,24 @@ pub(crate) fn update(tx: &Transaction<'_>, id: i64, input: &MonitorInput) -> Res
                  interval_ms = ?7, failures_max = ?8, next_check_at = ?9 + ?7, changed_at = ?9, failures = 0
              WHERE id = ?10 AND deleted_at IS NULL",
         )?
-        .execute(params![
-            input.name,
-            target.method.as_str(),
-            target.address,
-            target.expected_status,
-            target.body_text,
-            millis(target.timeout),
-            millis(input.interval),
-            input.failures_max,
-            tx.now_ms(),
-            id
-        ])?;
+        .execute(params_from_iter(values(tx, input).into_iter().chain([id.into()])))?;
     Ok(changed == 1)
+}
+
+/// What of a monitor is stored, as ?1 to ?8, and the time as ?9.
+fn values(tx: &Transaction<'_>, input: &MonitorInput) -> [Value; 9] {
+    let target = &input.target;
+    [
+        input.name.clone().into(),
+        target.method.as_str().to_owned().into(),
+        target.address.clone().into(),
+        target.expected_status.into(),
+        target.body_text.clone().into(),
+        millis(target.timeout).into(),
+        millis(input.interval).into(),
+        input.failures_max.into(),
+        tx.now_ms().into(),
+    ]
 }
 
 /// Pauses or resumes one; what it counted of failures is forgotten. Says whether it is there.

@@ -235,6 +235,15 @@ async fn an_alert_is_sent_when_a_monitor_goes_down_and_when_it_comes_back() {
     let path = monitor.create(&client, &site).await;
     let down = wait_for("alert", SOON, async || webhook.posts().first().cloned()).await;
     assert_eq!(webhook.refused(), 1, "it is sent again after a refusal");
+    let log = site.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("will be tried again"))
+        .unwrap();
+    assert!(
+        line.contains("job.kind=\"send_alert\"") && line.contains("job.id="),
+        "{line}"
+    );
     assert_eq!(
         (&down["event"], &down["monitor"]["name"]),
         (&"down".into(), &"Bakery".into())
