@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::support::client::client;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
+use crate::support::process::command;
 use crate::support::site::Monitor;
 use crate::support::site::database;
 use crate::support::site::number;
@@ -77,6 +78,54 @@ async fn a_second_signal_stops_at_once() {
     site.terminate();
     let status = site.wait(Duration::from_secs(4)).await;
     assert_eq!(status.code(), Some(0), "{}", site.log());
+}
+
+/// A process that ends with the test.
+struct Owned(std::process::Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Both fail only when the process is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_log_stops_neither_the_site_nor_its_stop() {
+    let folder = TempDir::new().unwrap();
+    // Nothing can say which port was taken, so it is chosen here.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut site = command(folder.path())
+        .env("HOUSEBOAT_SERVER__PORT", port.to_string())
+        .stderr(full)
+        .spawn()
+        .map(Owned)
+        .unwrap();
+    let client = client();
+    let up = async || {
+        client
+            .get(format!("http://127.0.0.1:{port}/up"))
+            .send()
+            .await
+            .ok()
+    };
+    let answer = wait_for("answer", STOP, up).await;
+    assert_eq!(answer.status(), 200);
+    let kill = std::process::Command::new("kill")
+        .arg(site.0.id().to_string())
+        .status();
+    assert!(kill.unwrap().success());
+    let status = wait_for("end of the site", STOP, async || site.0.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test]
