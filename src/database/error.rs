@@ -51,6 +51,14 @@ pub enum Error {
     /// The transaction that this write shared with others was lost; nothing of it is stored.
     #[error("the transaction was rolled back: {0}")]
     RolledBack(String),
+    /// There is no room on the disk (`SQLITE_FULL`); nothing of this write is stored, and reads go on.
+    #[error("the disk is full: nothing was stored; make room, and it works again")]
+    DiskFull,
+    /// The file is damaged, so nothing is written to it any more; reads go on.
+    #[error(
+        "the database is damaged, and takes no writes: `check --full` says what is wrong, `restore` and `recover` mend it"
+    )]
+    Damaged,
     /// The database is closed: the site is stopping.
     #[error("the database is closed")]
     Closed,
@@ -104,6 +112,7 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
             _ => Self::Sqlite(error),
         }
     }

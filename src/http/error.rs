@@ -80,8 +80,8 @@ impl Error {
         error
     }
 
-    fn busy(cause: &database::Error) -> Self {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
+    /// The database cannot do it now, and may later.
+    fn refused(status: StatusCode, cause: &database::Error) -> Self {
         let mut error = Self::new(status, words(status).1);
         error.cause = Some(cause.to_string());
         error.retry_after = Some(SOON);
@@ -96,7 +96,9 @@ impl From<database::Error> for Error {
             | database::Error::Busy
             | database::Error::Timeout { .. }
             | database::Error::RolledBack(_)
-            | database::Error::Closed => Self::busy(&error),
+            | database::Error::Damaged
+            | database::Error::Closed => Self::refused(StatusCode::SERVICE_UNAVAILABLE, &error),
+            database::Error::DiskFull => Self::refused(StatusCode::INSUFFICIENT_STORAGE, &error),
             error => Self::internal(error),
         }
     }
