@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::database::Clock;
 use crate::database::Database;
+use crate::database::Depth;
 use crate::database::Report;
 use crate::error::Error;
 use crate::error::Result;
@@ -46,8 +47,12 @@ enum Command {
     },
     /// Print the settings and where each comes from, without secrets
     Config,
-    /// Read both files whole and say whether they are sound
-    Check,
+    /// Read both files and say whether they are sound
+    Check {
+        /// Compare the indexes with their tables too, and follow every foreign key
+        #[arg(long)]
+        full: bool,
+    },
     /// Print how many jobs there are in each state
     Jobs,
 }
@@ -84,7 +89,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
         match command {
             Command::Serve => app::serve(app, config).await,
             Command::Migrate { status } => migrate(&app, &config, status).await,
-            Command::Check => check(&config).await,
+            Command::Check { full } => check(&config, full).await,
             Command::Jobs => jobs(&app, &config).await,
             Command::Config => Ok(()),
         }
@@ -120,9 +125,11 @@ async fn migrate<S: Section>(app: &App<S>, config: &Config<S>, status: bool) -> 
     print(&text)
 }
 
-async fn check<S: Section>(config: &Config<S>) -> Result<()> {
+async fn check<S: Section>(config: &Config<S>, full: bool) -> Result<()> {
     let database = open_existing(config)?;
-    let report = database.check().await;
+    let report = database
+        .check(if full { Depth::Full } else { Depth::Quick })
+        .await;
     database.close().await;
     let site = verdict(report.map_err(Into::into));
     let mut text = format!("{}: {}\n", config.database.path.display(), site.0);
@@ -149,12 +156,22 @@ async fn check_cache<S: Section>(config: &Config<S>) -> Result<Report> {
 fn verdict(report: Result<Report>) -> (String, bool) {
     match report {
         Ok(report) if report.is_ok() => ("ok".to_owned(), true),
-        Ok(report) => (
-            format!("damaged\n  {}", report.problems.join("\n  ")),
-            false,
-        ),
+        Ok(report) => (findings(&report), false),
         Err(error) => (format!("cannot be read: {error}"), false),
     }
+}
+
+fn findings(report: &Report) -> String {
+    let mut text = String::new();
+    let kinds = [
+        ("damaged", &report.problems),
+        ("rows that the schema does not allow", &report.violations),
+    ];
+    for (what, lines) in kinds.into_iter().filter(|(_, lines)| !lines.is_empty()) {
+        let and = if text.is_empty() { "" } else { "\n" };
+        let _ = write!(text, "{and}{what}\n  {}", lines.join("\n  "));
+    }
+    text
 }
 
 async fn jobs<S: Section>(app: &App<S>, config: &Config<S>) -> Result<()> {

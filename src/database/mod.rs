@@ -11,23 +11,37 @@ mod check;
 mod clock;
 pub(crate) mod connection;
 mod error;
+mod group;
 mod guard;
+mod health;
+mod keeper;
+mod lanes;
 mod migrate;
 mod readers;
+mod running;
 mod settings;
+mod slow;
+mod stats;
 mod transaction;
+mod wal;
 mod writer;
 
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
 
+pub use self::check::Depth;
 pub use self::check::Report;
 pub use self::clock::Clock;
 pub use self::error::BoxError;
@@ -35,15 +49,24 @@ pub use self::error::Error;
 pub use self::error::Result;
 pub(crate) use self::error::chain;
 pub(crate) use self::error::panic_text;
+pub use self::health::Damage;
+pub use self::keeper::Keeper;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;
+pub use self::stats::Pages;
+pub use self::stats::Stats;
+pub use self::stats::Work;
 pub use self::transaction::Transaction;
 
 use self::connection::Options;
 use self::connection::Role;
+use self::health::Health;
 use self::readers::Readers;
+use self::running::Around;
+use self::running::Running;
+use self::slow::SlowLog;
 use self::writer::Writer;
 
 /// How long reads may go on once the database is being closed.
@@ -67,6 +90,10 @@ struct Inner {
     clock: Clock,
     readers: Readers,
     writer: Writer,
+    health: Arc<Health>,
+    slow: Arc<SlowLog>,
+    /// Ends checks, which nobody waits for then.
+    is_closing: Arc<AtomicBool>,
     threads: Mutex<Threads>,
 }
 
@@ -76,7 +103,7 @@ struct Threads {
     writer: Option<JoinHandle<()>>,
 }
 
-/// How many threads there are, how many may wait, how many commit together.
+/// How many threads there are, how many may wait, how many commit together; what is slow, and who is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) readers: usize,
@@ -84,6 +111,9 @@ pub(crate) struct Limits {
     pub(crate) group_max: usize,
     pub(crate) read_time: Duration,
     pub(crate) write_time: Duration,
+    pub(crate) slow_time: Duration,
+    /// Whether damage is noted beside the file; not for one that is made anew then.
+    pub(crate) marks_damage: bool,
 }
 
 impl Database {
@@ -102,25 +132,35 @@ impl Database {
             group_max: settings.group_max,
             read_time: settings.read_timeout(),
             write_time: settings.write_timeout(),
+            slow_time: settings.slow_time(),
+            marks_damage: true,
         };
         Self::open_with(options(settings)?, limits, clock)
     }
 
     pub(crate) fn open_with(options: Options, limits: Limits, clock: Clock) -> Result<Self> {
         let connection = connection::open(&options, Role::Writer)?;
-        let (writer, writer_thread) = Writer::start(
-            connection,
-            clock.clone(),
-            limits.waiting_max,
-            limits.group_max,
-        )?;
-        let (readers, reader_threads) =
-            Readers::start(&options, limits.readers, limits.waiting_max)?;
+        let health = Arc::new(Health::open(&options.path, limits.marks_damage));
+        let slow = Arc::new(SlowLog::new(limits.slow_time));
+        let around = Around {
+            // As many again for what takes long.
+            running: Running::new(limits.readers * 2),
+            health: Arc::clone(&health),
+            slow: Arc::clone(&slow),
+            clock: clock.clone(),
+        };
+        let (waiting_max, group_max) = (limits.waiting_max, limits.group_max);
+        let (writer, writer_thread) =
+            Writer::start(connection, &options, &around, waiting_max, group_max)?;
+        let (readers, reader_threads) = Readers::start(&options, around, waiting_max)?;
         let inner = Inner {
             options,
             clock,
             readers,
             writer,
+            health,
+            slow,
+            is_closing: Arc::default(),
             threads: Mutex::new(Threads {
                 readers: reader_threads,
                 writer: Some(writer_thread),
@@ -160,17 +200,22 @@ impl Database {
     /// ([`Connection::unchecked_transaction`]); it ends with the closure.
     /// If the caller is dropped, `work` is not begun, or its statement is cut off.
     ///
+    /// A place in the code whose reads take longer than 10 ms gets threads of its own for them, so that short reads
+    /// never wait behind long ones.
+    ///
     /// # Errors
     ///
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
     /// `waiting_max` reads wait already; [`Error::Timeout`] after `read_timeout_ms`, the wait for its turn included:
     /// a statement that runs is cut off then, other code of `work` is not; [`Error::Closed`].
-    pub async fn read<F, T>(&self, work: F) -> Result<T>
+    #[track_caller]
+    pub fn read<F, T>(&self, work: F) -> impl Future<Output = Result<T>> + Send + use<'_, F, T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.readers.read(self.read_time, work).await
+        let place = Location::caller();
+        self.inner.readers.read(self.read_time, place, work)
     }
 
     /// Runs `work` in one transaction on the writer, and answers once it is committed.
@@ -199,13 +244,16 @@ impl Database {
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
     /// `waiting_max` writes wait already; [`Error::Timeout`] if its turn has not come after `write_timeout_ms`;
     /// [`Error::Busy`] when another process holds the file;
+    /// [`Error::DiskFull`]; [`Error::Damaged`] once the file is known to be damaged;
     /// [`Error::RolledBack`] when the commit failed; [`Error::Closed`].
-    pub async fn write<F, T>(&self, work: F) -> Result<T>
+    #[track_caller]
+    pub fn write<F, T>(&self, work: F) -> impl Future<Output = Result<T>> + Send + use<'_, F, T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.writer.write(self.write_time, work).await
+        let place = Location::caller();
+        self.inner.writer.write(self.write_time, place, work)
     }
 
     /// The time by this database's clock, in whole milliseconds.
@@ -252,14 +300,81 @@ impl Database {
         .await
     }
 
-    /// Reads the whole file and says what is wrong with it; takes a time that grows with the file.
+    /// Reads the file and says what is wrong with it; takes a time that grows with the file.
+    ///
+    /// It runs on a thread of its own with the lowest priority. A problem that it finds marks the database damaged,
+    /// and a full check that finds none takes that mark away.
     ///
     /// # Errors
     ///
-    /// When the file is too damaged to be read at all.
-    pub async fn check(&self) -> Result<Report> {
-        self.apart(Role::Reader, |connection| check::full(connection))
-            .await
+    /// When the file is too damaged to be read at all; [`Error::Closed`] when it is closed meanwhile.
+    pub async fn check(&self, depth: Depth) -> Result<Report> {
+        let stop = Arc::clone(&self.inner.is_closing);
+        let report = self
+            .aside(move |connection| check::check(connection, depth, &stop))
+            .await;
+        let health = &self.inner.health;
+        match &report {
+            Ok(report) => match report.problems.first() {
+                Some(problem) => health.found(Damage {
+                    found_at: self.now(),
+                    found_by: format!("a check ({depth:?})").to_lowercase(),
+                    problem: problem.clone(),
+                }),
+                None if depth == Depth::Full => health.mended(),
+                None => {}
+            },
+            Err(_) if self.inner.is_closing.load(Ordering::Relaxed) => return Err(Error::Closed),
+            Err(error) => _ = health.trap(Some(error), || self.now(), || "a check".to_owned()),
+        }
+        report
+    }
+
+    /// What was found, if the file is damaged: it takes no writes then, and can be read as far as it is sound.
+    #[must_use]
+    pub fn damage(&self) -> Option<Damage> {
+        self.inner.health.damage()
+    }
+
+    /// Tells of damage when it is found, and when it is mended.
+    #[must_use]
+    pub fn watch_damage(&self) -> watch::Receiver<Option<Damage>> {
+        self.inner.health.subscribe()
+    }
+
+    /// Waits until the file is not, or no longer, known to be damaged.
+    pub async fn mended(&self) {
+        if self.inner.health.is_damaged() {
+            // The sender lives as long as this handle.
+            let _ = self.watch_damage().wait_for(Option::is_none).await;
+        }
+    }
+
+    /// Takes writes again if another process has mended the file; says whether that is so.
+    pub(crate) fn forget_damage_if_mended(&self) -> bool {
+        let health = &self.inner.health;
+        let is_mended = health.is_damaged() && health.is_mark_gone();
+        if is_mended {
+            health.mended();
+        }
+        is_mended
+    }
+
+    /// How the database has been doing since it was opened, and how large it is.
+    pub async fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let pages = self.read(|connection| Ok(stats::pages(connection)?)).await;
+        let (commits, checkpoints) = inner.writer.counts();
+        Stats {
+            reads: inner.readers.stats(),
+            writes: inner.writer.stats(),
+            commits,
+            slow: inner.slow.count(),
+            checkpoints,
+            wal_bytes: wal::bytes(&inner.options.path),
+            pages: pages.ok(),
+            damage: self.damage(),
+        }
     }
 
     /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
@@ -276,6 +391,7 @@ impl Database {
     /// Later calls of `read` and `write`, by whatever handle, answer [`Error::Closed`].
     pub async fn close(&self) {
         let inner = Arc::clone(&self.inner);
+        inner.is_closing.store(true, Ordering::Relaxed);
         let closing = tokio::task::spawn_blocking(move || {
             let threads =
                 std::mem::take(&mut *inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -301,6 +417,29 @@ impl Database {
         tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
             .await
             .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+    }
+
+    /// Runs `work` on a connection and a thread of its own, after everything else that this machine has to do.
+    async fn aside<F, T>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let options = self.inner.options.clone();
+        let (reply, answer) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("sqlite-aside".to_owned())
+            .spawn(move || {
+                check::go_last();
+                let done = connection::open(&options, Role::Reader)
+                    .and_then(|connection| work(&connection));
+                // Nobody listens any more if the caller left meanwhile.
+                let _ = reply.send(done);
+            })
+            .map_err(Error::abort)?;
+        // It has panicked if it does not answer.
+        let panicked = |_| Err(Error::Panicked("the check".to_owned()));
+        answer.await.unwrap_or_else(panicked)
     }
 }
 
