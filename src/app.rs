@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::fs::TryLockError;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::context::Context;
 use crate::database::Clock;
+use crate::database::Damage;
 use crate::database::Database;
+use crate::database::Keeper;
 use crate::database::Migrations;
 use crate::error::Error;
 use crate::error::Result;
@@ -52,7 +55,12 @@ pub struct App<S = NoSettings> {
     jobs: Jobs<Context<S>>,
     schedule: Schedule,
     assets: Assets,
+    on_damage: Option<OnDamage<S>>,
 }
+
+/// What a site does when its database is found damaged.
+type OnDamage<S> =
+    Arc<dyn Fn(Context<S>, Damage) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 impl<S: Section> App<S> {
     /// A site of this name, which the command line's help shows, with nothing in it yet.
@@ -66,6 +74,7 @@ impl<S: Section> App<S> {
             jobs: Jobs::default(),
             schedule: Schedule::default(),
             assets: Assets::default(),
+            on_damage: None,
         }
     }
 
@@ -83,7 +92,7 @@ impl<S: Section> App<S> {
         self
     }
 
-    /// Adds routes. `/up` and `/assets/` are taken.
+    /// Adds routes. `/up`, `/ready` and `/assets/` are taken.
     ///
     /// An error that is HTML or JSON is sent as it is; one with a short plain text gets the framework's page with
     /// that text in it, and one without a body the framework's own words.
@@ -115,6 +124,22 @@ impl<S: Section> App<S> {
     #[must_use]
     pub fn assets(mut self, assets: Assets) -> Self {
         self.assets = self.assets.merge(assets);
+        self
+    }
+
+    /// Says what to do when the database is found damaged: tell somebody, as a rule.
+    ///
+    /// It is called once for a finding, at the first read that trips over it or the check that finds it. The database
+    /// takes no writes then, so a job cannot be enqueued.
+    #[must_use]
+    pub fn on_damage<F, Fut>(mut self, tell: F) -> Self
+    where
+        F: Fn(Context<S>, Damage) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.on_damage = Some(Arc::new(move |context, damage| {
+            Box::pin(tell(context, damage))
+        }));
         self
     }
 
@@ -184,8 +209,11 @@ impl<S: Section> App<S> {
         let context = Context::new(database, cache, queue.clone(), settings);
         let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
         let routes = self.routes.with_state(context.clone());
+        let database = &context.database;
         Ok(Site {
-            router: http::router(routes, self.assets, &config.server),
+            router: http::router(routes, self.assets, &config.server, database),
+            keeper: Keeper::new(database.clone(), &config.database),
+            on_damage: self.on_damage,
             worker: Worker::new(
                 queue.clone(),
                 self.jobs,
@@ -213,14 +241,24 @@ impl<S> fmt::Debug for App<S> {
 }
 
 /// A site whose files are open and of which nothing runs yet.
-#[derive(Debug)]
 pub struct Site<S = NoSettings> {
     context: Context<S>,
     router: Router,
+    keeper: Keeper,
+    on_damage: Option<OnDamage<S>>,
     worker: Worker<Context<S>>,
     scheduler: Scheduler,
     maintenance: Maintenance,
     stop_time: Duration,
+}
+
+impl<S> fmt::Debug for Site<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Site")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: Section> Site<S> {
@@ -249,12 +287,15 @@ impl<S: Section> Site<S> {
     ///
     /// When one of its parts ends by itself, or the jobs of a dead process cannot be put back.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        self.context.queue.rescue().await?;
-        let context = self.context.clone();
+        let is_damaged = self.context.database.damage().is_some();
+        if !is_damaged {
+            self.context.queue.rescue().await?;
+        }
+        let (context, keeper) = (self.context.clone(), self.keeper.clone());
         let router = self.router();
         let close = close_time(self.stop_time);
         let run = self.stop_time.saturating_sub(close);
-        let mut parts = self.start(listener, router, &stop);
+        let mut parts = self.start(listener, router, is_damaged, &stop);
         let ended = tokio::select! {
             () = stop.cancelled() => None,
             Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
@@ -268,6 +309,7 @@ impl<S: Section> Site<S> {
             context.database.close().await;
         };
         if tokio::time::timeout(close, closing).await.is_ok() {
+            keeper.closed();
             tracing::info!("stopped");
         } else {
             tracing::warn!("stopped, and what was still to be written is left");
@@ -283,9 +325,21 @@ impl<S: Section> Site<S> {
         self,
         listener: TcpListener,
         router: Router,
+        is_damaged: bool,
         stop: &CancellationToken,
     ) -> JoinSet<&'static str> {
         let mut parts = JoinSet::new();
+        let (keeper, token) = (self.keeper, stop.clone());
+        parts.spawn(async move {
+            keeper.run(token).await;
+            "keeper"
+        });
+        let (context, token) = (self.context.clone(), stop.clone());
+        parts.spawn(async move {
+            let telling = tell_of_damage(context, self.on_damage, is_damaged);
+            token.run_until_cancelled(telling).await;
+            "alarm"
+        });
         let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
         let token = stop.clone();
         parts.spawn(async move {
@@ -294,8 +348,17 @@ impl<S: Section> Site<S> {
             }
             "server"
         });
-        let token = stop.clone();
+        let (context, token) = (self.context, stop.clone());
         parts.spawn(async move {
+            if is_damaged {
+                let rescue = async {
+                    context.database.mended().await;
+                    if let Err(error) = context.queue.rescue().await {
+                        tracing::error!(%error, "the jobs of a process that died are not put back");
+                    }
+                };
+                token.run_until_cancelled(rescue).await;
+            }
             worker.run(token).await;
             "worker"
         });
@@ -310,6 +373,21 @@ impl<S: Section> Site<S> {
             "maintenance"
         });
         parts
+    }
+}
+
+/// Calls the site's hook for each damage that is found.
+async fn tell_of_damage<S>(context: Context<S>, on_damage: Option<OnDamage<S>>, was_damaged: bool) {
+    let mut damage = context.database.watch_damage();
+    // What an earlier process has found, it has told.
+    if !was_damaged {
+        damage.mark_changed();
+    }
+    while damage.changed().await.is_ok() {
+        let found = damage.borrow_and_update().clone();
+        if let (Some(found), Some(tell)) = (found, &on_damage) {
+            tell(context.clone(), found).await;
+        }
     }
 }
 
@@ -361,7 +439,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 async fn migrate(database: &Database, sets: &[Migrations], at_start: bool) -> Result<()> {
-    if !at_start {
+    if !at_start || database.damage().is_some() {
         return pending(database, sets).await;
     }
     for step in database.migrate(sets).await? {

@@ -88,18 +88,11 @@ impl Keeper {
             .await
             .is_some()
         {
-            wait = if self.database.damage().is_none() {
-                self.check_what_is_due().await;
-                LOOK
-            } else if self.database.forget_damage_if_mended() {
-                Duration::ZERO
-            } else {
-                // Found by an earlier process: the file may have been mended since, and nobody said so.
-                if !std::mem::replace(&mut has_looked, true) {
-                    self.check(Depth::Full).await;
-                }
-                LOOK_DAMAGED
+            let round = self.round(&mut has_looked);
+            let Some(next) = stop.run_until_cancelled(round).await else {
+                return;
             };
+            wait = next;
             self.optimize(&mut optimized_at).await;
         }
     }
@@ -107,6 +100,22 @@ impl Keeper {
     /// Notes that the database has been closed in order.
     pub fn closed(&self) {
         self.note(|notes| notes.is_open = false);
+    }
+
+    /// Does what is due, and says how long nothing more will be.
+    async fn round(&self, has_looked: &mut bool) -> Duration {
+        if self.database.damage().is_none() {
+            self.check_what_is_due().await;
+            return LOOK;
+        }
+        if self.database.forget_damage_if_mended() {
+            return Duration::ZERO;
+        }
+        // Found by an earlier process: the file may have been mended since, and nobody said so.
+        if !std::mem::replace(has_looked, true) {
+            self.check(Depth::Full).await;
+        }
+        LOOK_DAMAGED
     }
 
     async fn check_what_is_due(&self) {
