@@ -388,6 +388,7 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     let stop = shutdown::on_signals().map_err(|error| Error::Io("signals".to_owned(), error))?;
     // Before anything is made: a port in use must leave no trace.
     let listener = listen(&config.server).await?;
+    Database::refuse(&config.database)?;
     let _lock = lock(&config.database.path)?;
     let environment = config.environment.clone();
     let site = app.open(config, Clock::system()).await?;

@@ -17,6 +17,9 @@ pub(super) async fn run<S: Section>(config: &Config<S>) -> Result<()> {
     database.close().await;
     let site = verdict(report.map_err(Into::into));
     let mut text = format!("{}: {}\n", config.database.path.display(), site.0);
+    for warning in database.warnings() {
+        let _ = writeln!(text, "  warning: {warning}");
+    }
     let mut sound = site.1;
     if config.cache.path.exists() {
         let cache = verdict(check_cache(config).await);

@@ -14,6 +14,7 @@ use rusqlite::ffi;
 use crate::database::Error;
 use crate::database::Result;
 use crate::database::Synchronous;
+use crate::database::place;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) cache_pages: u32,
     pub(crate) journal_size_limit_bytes: u64,
     pub(crate) mmap_bytes: u64,
+    /// What the guards found, and did not refuse.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Prepared statements kept by each connection: a site has some dozens, and each is a few kilobytes.
@@ -41,6 +44,7 @@ const STATEMENTS_MAX: usize = 128;
 /// Opens one connection outside the pool: for the writer, for migrations, for checks.
 pub(crate) fn open(options: &Options, role: Role) -> Result<Connection> {
     if role == Role::Writer {
+        refuse_obstacles(&options.path)?;
         make_directory(&options.path)?;
     }
     manager(options, role)
@@ -134,6 +138,17 @@ fn read(connection: &Connection, name: &str) -> rusqlite::Result<String> {
 
 fn refusal(reason: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_MISUSE), Some(reason))
+}
+
+/// Refuses a path at which there can be no database, before anything is made.
+pub(super) fn refuse_obstacles(path: &Path) -> Result<()> {
+    match place::obstacle(path) {
+        Some(reason) => Err(Error::Open {
+            path: path.to_owned(),
+            reason,
+        }),
+        None => Ok(()),
+    }
 }
 
 fn make_directory(path: &Path) -> Result<()> {

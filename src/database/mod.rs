@@ -11,8 +11,10 @@ mod check;
 mod clock;
 pub(crate) mod connection;
 mod error;
+mod filesystem;
 mod guard;
 mod migrate;
+mod place;
 mod readers;
 mod settings;
 mod transaction;
@@ -37,6 +39,7 @@ pub(crate) use self::error::chain;
 pub(crate) use self::error::panic_text;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
+pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;
 pub use self::transaction::Transaction;
@@ -94,7 +97,8 @@ impl Database {
     /// # Errors
     ///
     /// [`Error::Open`] when the file cannot be opened, is not a database, or a PRAGMA did not take;
-    /// when `mmap_bytes` asks for what is not safe with this SQLite or the `litestream` on the PATH.
+    /// when `mmap_bytes` asks for what is not safe with this SQLite or the `litestream` on the PATH;
+    /// when the folder is on a network file system and `network_filesystem` is not `Allow`.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self> {
         let limits = Limits {
             readers: settings.reader_count(),
@@ -103,7 +107,17 @@ impl Database {
             read_time: settings.read_timeout(),
             write_time: settings.write_timeout(),
         };
-        Self::open_with(options(settings)?, limits, clock)
+        let options = options(settings)?;
+        for warning in &options.warnings {
+            tracing::warn!("{warning}");
+        }
+        Self::open_with(options, limits, clock)
+    }
+
+    /// Refuses settings with which nothing can be opened, before anything is made.
+    pub(crate) fn refuse(settings: &Settings) -> Result<()> {
+        connection::refuse_obstacles(&settings.path)?;
+        options(settings).map(drop)
     }
 
     pub(crate) fn open_with(options: Options, limits: Limits, clock: Clock) -> Result<Self> {
@@ -225,6 +239,12 @@ impl Database {
         &self.inner.options.path
     }
 
+    /// What was found when it was opened that is no reason to refuse it, and nothing to leave so; a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.options.warnings
+    }
+
     /// Applies what the file lacks of each set, in one transaction, and says what that was.
     ///
     /// # Errors
@@ -305,11 +325,14 @@ impl Database {
 }
 
 fn options(settings: &Settings) -> Result<Options> {
-    let mmap_bytes =
-        guard::mmap_bytes(settings.mmap_bytes.into_option()).map_err(|reason| Error::Open {
-            path: settings.path.clone(),
-            reason,
-        })?;
+    let refused = |reason| Error::Open {
+        path: settings.path.clone(),
+        reason,
+    };
+    let network =
+        filesystem::guard(&settings.path, settings.network_filesystem).map_err(refused)?;
+    let (mmap_bytes, old) =
+        guard::mmap_bytes(settings.mmap_bytes.into_option()).map_err(refused)?;
     Ok(Options {
         path: settings.path.clone(),
         busy_timeout_ms: settings.busy_timeout_ms,
@@ -317,5 +340,6 @@ fn options(settings: &Settings) -> Result<Options> {
         cache_pages: settings.cache_pages,
         journal_size_limit_bytes: settings.journal_size_limit_bytes,
         mmap_bytes,
+        warnings: network.into_iter().chain(old).collect(),
     })
 }

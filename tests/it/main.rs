@@ -18,4 +18,5 @@ mod migrations;
 mod monitor;
 mod queue;
 mod schedule;
+mod start;
 mod tidy;
