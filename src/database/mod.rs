@@ -17,18 +17,21 @@ mod migrate;
 mod place;
 mod readers;
 mod settings;
+mod temporary;
 mod transaction;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+use tempfile::TempDir;
 
 pub use self::check::Report;
 pub use self::clock::Clock;
@@ -71,6 +74,8 @@ struct Inner {
     readers: Readers,
     writer: Writer,
     threads: Mutex<Threads>,
+    /// The folder that goes with it ([`Database::open_temporary`]).
+    temporary: OnceLock<TempDir>,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +144,7 @@ impl Database {
                 readers: reader_threads,
                 writer: Some(writer_thread),
             }),
+            temporary: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
