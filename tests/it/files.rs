@@ -192,7 +192,7 @@ async fn a_temporary_database_goes_though_a_closure_holds_its_last_handle() {
     let database = Database::open_temporary(&[NOTES]).await.unwrap();
     let folder = database.path().parent().unwrap().to_owned();
     let (release, released) = std::sync::mpsc::channel::<()>();
-    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (begin, has_begun) = tokio::sync::oneshot::channel();
     let inner = database.clone();
     let mut read = Box::pin(database.read(move |_| {
         let _ = begin.send(());
@@ -202,7 +202,7 @@ async fn a_temporary_database_goes_though_a_closure_holds_its_last_handle() {
         Ok(())
     }));
     assert!(is_pending(&mut read).await);
-    begun.await.unwrap();
+    has_begun.await.unwrap();
     drop(read);
     drop(database);
     drop(release);
