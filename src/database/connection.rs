@@ -2,6 +2,11 @@
 //!
 //! The only place that opens a connection to a file.
 
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -50,6 +55,76 @@ pub(crate) fn open(options: &Options, role: Role) -> Result<Connection> {
     manager(options, role)
         .connect()
         .map_err(|error| open_error(&options.path, &error))
+}
+
+/// Opens a file that a copy is to be written into.
+///
+/// It has no journal and is not synced, because half a copy is of no use to anybody: whoever writes it syncs it at its end.
+pub(super) fn open_copy(path: &Path) -> Result<Connection> {
+    let connection = open_bare(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    for (name, value) in [("journal_mode", "off"), ("synchronous", "off")] {
+        connection
+            .pragma_update_and_check(None, name, value, |_| Ok(()))
+            .or_else(no_row)?;
+    }
+    Ok(connection)
+}
+
+/// Opens a file as it is, to be read only; it need not be one of ours, nor be sound.
+pub(super) fn open_as_it_is(path: &Path) -> Result<Connection> {
+    let connection = open_bare(&address(path), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+/// The name by which a file is opened so that nothing is made beside it.
+///
+/// SQLite makes a `-wal` and a `-shm` for a reader of a file that is in WAL mode and has none, and leaves them there.
+/// Where there is no `-wal`, nobody has the file open in that mode, and it may be read as one that does not change.
+/// To look at the header opens and closes the file, which costs this process any locks it holds on it:
+/// so this is for files that it has not open otherwise.
+pub(super) fn address(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if beside(&path, "-wal").exists() || !is_in_wal_mode(&path) {
+        return path;
+    }
+    let mut address = OsString::from("file://");
+    let mut start = 0;
+    let bytes = path.as_os_str().as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        // These would end the path, or begin an escape.
+        if matches!(byte, b'%' | b'?' | b'#') {
+            address.push(OsStr::from_bytes(&bytes[start..at]));
+            address.push(format!("%{byte:02x}"));
+            start = at + 1;
+        }
+    }
+    address.push(OsStr::from_bytes(&bytes[start..]));
+    address.push("?immutable=1");
+    address.into()
+}
+
+/// `site.sqlite3-wal` for `site.sqlite3`.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// What the header says: its bytes 18 and 19 are 2 for a file in WAL mode.
+fn is_in_wal_mode(path: &Path) -> bool {
+    let mut header = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[18] == 2 && header[19] == 2
+}
+
+fn open_bare(path: &Path, access: OpenFlags) -> Result<Connection> {
+    let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    SqliteConnectionManager::file(path)
+        .with_flags(access)
+        .connect()
+        .map_err(|error| open_error(path, &error))
 }
 
 /// What the pool opens connections with.

@@ -7,6 +7,7 @@
 //!
 //! Left to others: what the tables are. The cache is a file of its own, of the same kind.
 
+mod backup;
 mod check;
 mod clock;
 pub(crate) mod connection;
@@ -33,6 +34,8 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+pub use self::backup::Backup;
+pub use self::backup::Progress;
 pub use self::check::Report;
 pub use self::clock::Clock;
 pub use self::error::BoxError;
@@ -286,6 +289,29 @@ impl Database {
     pub async fn check(&self) -> Result<Report> {
         self.apart(Role::Reader, |connection| check::full(connection))
             .await
+    }
+
+    /// Copies the file as it is at this moment to `to`, a new file, while reads and writes go on.
+    ///
+    /// The copy is checked before it gets its name: whenever the process dies, there is either no file of that name or
+    /// a whole one. It is written as `<to>.partial`, which is removed on failure, and taken over by the next backup
+    /// after a kill. `progress` is told of every step. The copy has no `-wal` beside it and needs none.
+    /// While it is made the WAL cannot begin anew, and grows with what is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backup`] when `to` exists, its folder is missing or has no room, or the copy shows that
+    /// this database is damaged.
+    pub async fn backup(
+        &self,
+        to: &Path,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<Backup> {
+        let to = to.to_owned();
+        self.apart(Role::Reader, move |connection| {
+            backup::make(connection, &to, progress)
+        })
+        .await
     }
 
     /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
