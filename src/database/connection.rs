@@ -43,6 +43,9 @@ pub(crate) struct Options {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What is said of a file that is something else.
+pub(super) const FOREIGN: &str = "this file is not a SQLite database";
+
 /// Prepared statements kept by each connection: a site has some dozens, and each is a few kilobytes.
 const STATEMENTS_MAX: usize = 128;
 
@@ -238,7 +241,12 @@ fn make_directory(path: &Path) -> Result<()> {
 
 pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> Error {
     let hint = match error.sqlite_error_code() {
-        Some(ffi::ErrorCode::NotADatabase) => ": this file is not a SQLite database",
+        Some(ffi::ErrorCode::NotADatabase) => {
+            return Error::Open {
+                path: path.to_owned(),
+                reason: FOREIGN.to_owned(),
+            };
+        }
         Some(ffi::ErrorCode::CannotOpen) => {
             ": does it exist, and may this user read and write it and its directory?"
         }

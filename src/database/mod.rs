@@ -122,9 +122,16 @@ impl Database {
         Self::open_with(options, limits, clock)
     }
 
-    /// Refuses settings with which nothing can be opened, before anything is made.
+    /// Refuses settings with which nothing can be opened, before anything is made, and before this process has the
+    /// file open.
     pub(crate) fn refuse(settings: &Settings) -> Result<()> {
         connection::refuse_obstacles(&settings.path)?;
+        if place::is_foreign(&settings.path) {
+            return Err(Error::Open {
+                path: settings.path.clone(),
+                reason: connection::FOREIGN.to_owned(),
+            });
+        }
         options(settings).map(drop)
     }
 

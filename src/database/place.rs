@@ -34,17 +34,17 @@ fn file_obstacle(file: &Path) -> Option<String> {
     if !kind.is_file() {
         return Some("it is neither a file nor a link to one".to_owned());
     }
-    if let Some(errno) = access(file, Access::READ_OK | Access::WRITE_OK) {
-        return Some(format!(
-            "this user cannot read and write the file ({})",
-            reason(errno)
-        ));
-    }
-    is_other(file).then(|| "this file is not a SQLite database".to_owned())
+    let errno = access(file, Access::READ_OK | Access::WRITE_OK)?;
+    Some(format!(
+        "this user cannot read and write the file ({})",
+        reason(errno)
+    ))
 }
 
 /// Whether the file begins as no database does. An empty one is a new one.
-fn is_other(file: &Path) -> bool {
+///
+/// Not to be asked of a file that this process has open: closing it here would end the locks of every connection.
+pub(super) fn is_foreign(file: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(file).and_then(|file| file.take(16).read_to_end(&mut start));
     read.is_ok() && !start.is_empty() && start != HEADER
