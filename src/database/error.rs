@@ -36,6 +36,9 @@ pub enum Error {
     /// Migrations could not be applied; the file is as it was.
     #[error("cannot migrate: {0}")]
     Migrate(String),
+    /// No backup was made, and none was begun that is left over.
+    #[error("cannot back up: {0}")]
+    Backup(String),
     /// The closure panicked; what it wrote is rolled back.
     #[error("the closure panicked: {0}")]
     Panicked(String),

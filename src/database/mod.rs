@@ -7,22 +7,27 @@
 //!
 //! Left to others: what the tables are. The cache is a file of its own, of the same kind.
 
+mod backup;
 mod check;
 mod clock;
 pub(crate) mod connection;
 mod error;
+mod filesystem;
 mod group;
 mod guard;
 mod health;
 mod keeper;
 mod lanes;
 mod migrate;
+mod place;
 mod readers;
 mod running;
 mod settings;
 mod slow;
 mod stats;
+mod temporary;
 mod transaction;
+mod upkeep;
 mod wal;
 mod writer;
 
@@ -30,6 +35,7 @@ use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -38,10 +44,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
-use tokio::sync::watch;
 
 pub use self::check::Depth;
+use tempfile::TempDir;
+
+pub use self::backup::Backup;
+pub use self::backup::Progress;
 pub use self::check::Report;
 pub use self::clock::Clock;
 pub use self::error::BoxError;
@@ -53,6 +61,7 @@ pub use self::health::Damage;
 pub use self::keeper::Keeper;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
+pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;
 pub use self::stats::Pages;
@@ -95,6 +104,8 @@ struct Inner {
     /// Ends checks, which nobody waits for then.
     is_closing: Arc<AtomicBool>,
     threads: Mutex<Threads>,
+    /// The folder that goes with it ([`Database::open_temporary`]).
+    temporary: OnceLock<TempDir>,
 }
 
 #[derive(Debug, Default)]
@@ -124,7 +135,8 @@ impl Database {
     /// # Errors
     ///
     /// [`Error::Open`] when the file cannot be opened, is not a database, or a PRAGMA did not take;
-    /// when `mmap_bytes` asks for what is not safe with this SQLite or the `litestream` on the PATH.
+    /// when `mmap_bytes` asks for what is not safe with this SQLite or the `litestream` on the PATH;
+    /// when the folder is on a network file system and `network_filesystem` is not `Allow`.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self> {
         let limits = Limits {
             readers: settings.reader_count(),
@@ -135,7 +147,24 @@ impl Database {
             slow_time: settings.slow_time(),
             marks_damage: true,
         };
-        Self::open_with(options(settings)?, limits, clock)
+        let options = options(settings)?;
+        for warning in &options.warnings {
+            tracing::warn!("{warning}");
+        }
+        Self::open_with(options, limits, clock)
+    }
+
+    /// Refuses settings with which nothing can be opened, before anything is made, and before this process has the
+    /// file open.
+    pub(crate) fn refuse(settings: &Settings) -> Result<()> {
+        connection::refuse_obstacles(&settings.path)?;
+        if place::is_foreign(&settings.path) {
+            return Err(Error::Open {
+                path: settings.path.clone(),
+                reason: connection::FOREIGN.to_owned(),
+            });
+        }
+        options(settings).map(drop)
     }
 
     pub(crate) fn open_with(options: Options, limits: Limits, clock: Clock) -> Result<Self> {
@@ -165,6 +194,7 @@ impl Database {
                 readers: reader_threads,
                 writer: Some(writer_thread),
             }),
+            temporary: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -273,116 +303,10 @@ impl Database {
         &self.inner.options.path
     }
 
-    /// Applies what the file lacks of each set, in one transaction, and says what that was.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Migrate`] when a statement fails, an applied file was changed, the file is newer than the program,
-    /// or a foreign key would point nowhere; the file is then as it was.
-    pub async fn migrate(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        let sets = sets.to_vec();
-        self.apart(Role::Writer, move |connection| {
-            migrate::apply(connection, &sets)
-        })
-        .await
-    }
-
-    /// Lists the migrations of each set and whether they are applied, and changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Migrate`] when an applied file was changed, or the file is newer than the program.
-    pub async fn migrations(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        let sets = sets.to_vec();
-        self.apart(Role::Reader, move |connection| {
-            migrate::status(connection, &sets)
-        })
-        .await
-    }
-
-    /// Reads the file and says what is wrong with it; takes a time that grows with the file.
-    ///
-    /// It runs on a thread of its own with the lowest priority. A problem that it finds marks the database damaged,
-    /// and a full check that finds none takes that mark away.
-    ///
-    /// # Errors
-    ///
-    /// When the file is too damaged to be read at all; [`Error::Closed`] when it is closed meanwhile.
-    pub async fn check(&self, depth: Depth) -> Result<Report> {
-        let stop = Arc::clone(&self.inner.is_closing);
-        let report = self
-            .aside(move |connection| check::check(connection, depth, &stop))
-            .await;
-        let health = &self.inner.health;
-        match &report {
-            Ok(report) => match report.problems.first() {
-                Some(problem) => health.found(Damage {
-                    found_at: self.now(),
-                    found_by: format!("a check ({depth:?})").to_lowercase(),
-                    problem: problem.clone(),
-                }),
-                None if depth == Depth::Full => health.mended(),
-                None => {}
-            },
-            Err(_) if self.inner.is_closing.load(Ordering::Relaxed) => return Err(Error::Closed),
-            Err(error) => _ = health.trap(Some(error), || self.now(), || "a check".to_owned()),
-        }
-        report
-    }
-
-    /// What was found, if the file is damaged: it takes no writes then, and can be read as far as it is sound.
+    /// What was found when it was opened that is no reason to refuse it, and nothing to leave so; a sentence each.
     #[must_use]
-    pub fn damage(&self) -> Option<Damage> {
-        self.inner.health.damage()
-    }
-
-    /// Tells of damage when it is found, and when it is mended.
-    #[must_use]
-    pub fn watch_damage(&self) -> watch::Receiver<Option<Damage>> {
-        self.inner.health.subscribe()
-    }
-
-    /// Waits until the file is not, or no longer, known to be damaged.
-    pub async fn mended(&self) {
-        if self.inner.health.is_damaged() {
-            // The sender lives as long as this handle.
-            let _ = self.watch_damage().wait_for(Option::is_none).await;
-        }
-    }
-
-    /// Takes writes again if another process has mended the file; says whether that is so.
-    pub(crate) fn forget_damage_if_mended(&self) -> bool {
-        let health = &self.inner.health;
-        let is_mended = health.is_damaged() && health.is_mark_gone();
-        if is_mended {
-            health.mended();
-        }
-        is_mended
-    }
-
-    /// How the database has been doing since it was opened, and how large it is.
-    pub async fn stats(&self) -> Stats {
-        let inner = &self.inner;
-        let pages = self.read(|connection| Ok(stats::pages(connection)?)).await;
-        let (commits, checkpoints) = inner.writer.counts();
-        Stats {
-            reads: inner.readers.stats(),
-            writes: inner.writer.stats(),
-            commits,
-            slow: inner.slow.count(),
-            checkpoints,
-            wal_bytes: wal::bytes(&inner.options.path),
-            pages: pages.ok(),
-            damage: self.damage(),
-        }
-    }
-
-    /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
-    pub(crate) async fn checkpoint(&self) -> Result<()> {
-        self.apart(Role::Writer, |connection| {
-            Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
-        })
-        .await
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.options.warnings
     }
 
     /// Finishes what waits, closes every connection and ends the threads.
@@ -406,49 +330,17 @@ impl Database {
             tracing::error!("the database could not be closed in order");
         }
     }
-
-    /// Runs `work` on a connection of its own, off the runtime and off the readers.
-    async fn apart<F, T>(&self, role: Role, work: F) -> Result<T>
-    where
-        F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
-            .await
-            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
-    }
-
-    /// Runs `work` on a connection and a thread of its own, after everything else that this machine has to do.
-    async fn aside<F, T>(&self, work: F) -> Result<T>
-    where
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let options = self.inner.options.clone();
-        let (reply, answer) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("sqlite-aside".to_owned())
-            .spawn(move || {
-                check::go_last();
-                let done = connection::open(&options, Role::Reader)
-                    .and_then(|connection| work(&connection));
-                // Nobody listens any more if the caller left meanwhile.
-                let _ = reply.send(done);
-            })
-            .map_err(Error::abort)?;
-        // It has panicked if it does not answer.
-        let panicked = |_| Err(Error::Panicked("the check".to_owned()));
-        answer.await.unwrap_or_else(panicked)
-    }
 }
 
 fn options(settings: &Settings) -> Result<Options> {
-    let mmap_bytes =
-        guard::mmap_bytes(settings.mmap_bytes.into_option()).map_err(|reason| Error::Open {
-            path: settings.path.clone(),
-            reason,
-        })?;
+    let refused = |reason| Error::Open {
+        path: settings.path.clone(),
+        reason,
+    };
+    let network =
+        filesystem::guard(&settings.path, settings.network_filesystem).map_err(refused)?;
+    let (mmap_bytes, old) =
+        guard::mmap_bytes(settings.mmap_bytes.into_option()).map_err(refused)?;
     Ok(Options {
         path: settings.path.clone(),
         busy_timeout_ms: settings.busy_timeout_ms,
@@ -456,5 +348,6 @@ fn options(settings: &Settings) -> Result<Options> {
         cache_pages: settings.cache_pages,
         journal_size_limit_bytes: settings.journal_size_limit_bytes,
         mmap_bytes,
+        warnings: network.into_iter().chain(old).collect(),
     })
 }

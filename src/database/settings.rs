@@ -51,6 +51,8 @@ pub struct Settings {
     pub check_full_hours: u32,
     /// Whether pending migrations are applied at start; true by default.
     pub migrate_at_start: bool,
+    /// Whether the file may be on a file system of another machine or process; `auto` by default.
+    pub network_filesystem: NetworkFilesystem,
 }
 
 /// What a commit survives.
@@ -63,7 +65,26 @@ pub enum Synchronous {
     Full,
 }
 
+/// Whether a database may be on NFS, SMB, 9p, FUSE and the like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkFilesystem {
+    /// As `Allow` in the environment `development`, and as `Refuse` in every other, and where there is none.
+    Auto,
+    /// It is not opened there.
+    Refuse,
+    /// It is opened there, with a warning.
+    Allow,
+}
+
 impl Settings {
+    /// Decides by the environment what is `auto` because of it.
+    pub(crate) fn decide(&mut self, environment: &str) {
+        if environment == "development" && self.network_filesystem == NetworkFilesystem::Auto {
+            self.network_filesystem = NetworkFilesystem::Allow;
+        }
+    }
+
     /// Returns the number of reader threads: `auto` is twice the cores, at least 4, at most 16.
     #[must_use]
     pub fn reader_count(&self) -> usize {

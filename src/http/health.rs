@@ -48,7 +48,9 @@ async fn ready(State(database): State<Database>) -> (StatusCode, String) {
         "not ready\n"
     }
     .to_owned();
-    for line in wrong {
+    let warnings = database.warnings().iter();
+    let warnings = warnings.map(|warning| format!("warning: {warning}"));
+    for line in wrong.into_iter().chain(warnings) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{line}");
     }

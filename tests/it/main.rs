@@ -4,6 +4,7 @@
 
 mod support;
 
+mod backup;
 mod browser;
 mod cache;
 mod cli;
@@ -18,4 +19,5 @@ mod migrations;
 mod monitor;
 mod queue;
 mod schedule;
+mod start;
 mod tidy;

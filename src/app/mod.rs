@@ -1,17 +1,14 @@
 //! The pieces of a site, and its life: open, serve, stop.
 
+mod lock;
+mod site;
+
 use std::fmt;
-use std::fs::File;
-use std::fs::TryLockError;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::config::Config;
@@ -36,15 +33,10 @@ use crate::settings::NoSettings;
 use crate::settings::Section;
 use crate::shutdown;
 
-/// What is left of `server.stop_ms` for closing the files, once requests and jobs have had theirs:
-/// a second, or a quarter where that is less.
-const CLOSE: Duration = Duration::from_secs(1);
+pub(crate) use self::lock::lock;
+pub use self::site::Site;
 
-/// A stop that takes longer says what it waits for.
-const SLOW: Duration = Duration::from_millis(500);
-
-/// What a worker has, at least, for recording what its jobs did.
-const RECORD: Duration = Duration::from_millis(250);
+use self::site::OnDamage;
 
 /// A site: its tables, routes, jobs, schedule and files. [`run`](crate::run) does the rest.
 pub struct App<S = NoSettings> {
@@ -57,10 +49,6 @@ pub struct App<S = NoSettings> {
     assets: Assets,
     on_damage: Option<OnDamage<S>>,
 }
-
-/// What a site does when its database is found damaged.
-type OnDamage<S> =
-    Arc<dyn Fn(Context<S>, Damage) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 impl<S: Section> App<S> {
     /// A site of this name, which the command line's help shows, with nothing in it yet.
@@ -218,7 +206,7 @@ impl<S: Section> App<S> {
                 queue.clone(),
                 self.jobs,
                 context.clone(),
-                in_time(&config.queue, config.server.stop()),
+                site::in_time(&config.queue, config.server.stop()),
             ),
             maintenance: Maintenance::new(queue, config.queue.clone()),
             scheduler,
@@ -237,196 +225,6 @@ impl<S> fmt::Debug for App<S> {
             .field("jobs", &self.jobs)
             .field("schedule", &self.schedule)
             .finish_non_exhaustive()
-    }
-}
-
-/// A site whose files are open and of which nothing runs yet.
-pub struct Site<S = NoSettings> {
-    context: Context<S>,
-    router: Router,
-    keeper: Keeper,
-    on_damage: Option<OnDamage<S>>,
-    worker: Worker<Context<S>>,
-    scheduler: Scheduler,
-    maintenance: Maintenance,
-    stop_time: Duration,
-}
-
-impl<S> fmt::Debug for Site<S> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Site")
-            .field("context", &self.context)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<S: Section> Site<S> {
-    /// The handles.
-    #[must_use]
-    pub fn context(&self) -> &Context<S> {
-        &self.context
-    }
-
-    /// The routes, with every layer around them.
-    pub fn router(&self) -> Router {
-        self.router.clone()
-    }
-
-    /// What runs the site's jobs.
-    #[must_use]
-    pub fn worker(&self) -> &Worker<Context<S>> {
-        &self.worker
-    }
-
-    /// Answers requests and runs jobs until `stop`, then ends both and closes the files, within `server.stop_ms`.
-    ///
-    /// No other process may do so with the same database: [`run`](crate::run) makes sure of that by a lock.
-    ///
-    /// # Errors
-    ///
-    /// When one of its parts ends by itself, or the jobs of a dead process cannot be put back.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        let is_damaged = self.context.database.damage().is_some();
-        if !is_damaged {
-            self.context.queue.rescue().await?;
-        }
-        let (context, keeper) = (self.context.clone(), self.keeper.clone());
-        let router = self.router();
-        let close = close_time(self.stop_time);
-        let run = self.stop_time.saturating_sub(close);
-        let mut parts = self.start(listener, router, is_damaged, &stop);
-        let ended = tokio::select! {
-            () = stop.cancelled() => None,
-            Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
-        };
-        // A part that ends because it was told to is no news.
-        let ended = ended.filter(|_| !stop.is_cancelled());
-        stop.cancel();
-        finish(parts, run).await;
-        let closing = async {
-            context.cache.close().await;
-            context.database.close().await;
-        };
-        if tokio::time::timeout(close, closing).await.is_ok() {
-            keeper.closed();
-            tracing::info!("stopped");
-        } else {
-            tracing::warn!("stopped, and what was still to be written is left");
-        }
-        match ended {
-            Some(part) => Err(Error::Ended(part.to_owned())),
-            None => Ok(()),
-        }
-    }
-
-    /// Starts everything that runs as long as the site does; each part gives its name when it ends.
-    fn start(
-        self,
-        listener: TcpListener,
-        router: Router,
-        is_damaged: bool,
-        stop: &CancellationToken,
-    ) -> JoinSet<&'static str> {
-        let mut parts = JoinSet::new();
-        let (keeper, token) = (self.keeper, stop.clone());
-        parts.spawn(async move {
-            keeper.run(token).await;
-            "keeper"
-        });
-        let (context, token) = (self.context.clone(), stop.clone());
-        parts.spawn(async move {
-            let telling = tell_of_damage(context, self.on_damage, is_damaged);
-            token.run_until_cancelled(telling).await;
-            "alarm"
-        });
-        let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
-        let token = stop.clone();
-        parts.spawn(async move {
-            if let Err(error) = http::serve(listener, router, token).await {
-                tracing::error!(%error, "the server failed");
-            }
-            "server"
-        });
-        let (context, token) = (self.context, stop.clone());
-        parts.spawn(async move {
-            if is_damaged {
-                let rescue = async {
-                    context.database.mended().await;
-                    if let Err(error) = context.queue.rescue().await {
-                        tracing::error!(%error, "the jobs of a process that died are not put back");
-                    }
-                };
-                token.run_until_cancelled(rescue).await;
-            }
-            worker.run(token).await;
-            "worker"
-        });
-        let token = stop.clone();
-        parts.spawn(async move {
-            scheduler.run(token).await;
-            "scheduler"
-        });
-        let token = stop.clone();
-        parts.spawn(async move {
-            maintenance.run(token).await;
-            "maintenance"
-        });
-        parts
-    }
-}
-
-/// Calls the site's hook for each damage that is found.
-async fn tell_of_damage<S>(context: Context<S>, on_damage: Option<OnDamage<S>>, was_damaged: bool) {
-    let mut damage = context.database.watch_damage();
-    // What an earlier process has found, it has told.
-    if !was_damaged {
-        damage.mark_changed();
-    }
-    while damage.changed().await.is_ok() {
-        let found = damage.borrow_and_update().clone();
-        if let (Some(found), Some(tell)) = (found, &on_damage) {
-            tell(context.clone(), found).await;
-        }
-    }
-}
-
-/// Waits for the parts to end, and leaves behind what does not end in time.
-async fn finish(mut parts: JoinSet<&'static str>, time: Duration) {
-    let all = async {
-        let slow = tokio::time::sleep(SLOW);
-        tokio::pin!(slow);
-        loop {
-            tokio::select! {
-                ended = parts.join_next() => if ended.is_none() { break },
-                () = &mut slow, if !slow.is_elapsed() => {
-                    tracing::info!(at_most = ?time, "waiting for requests and jobs to end");
-                }
-            }
-        }
-    };
-    if tokio::time::timeout(time, all).await.is_err() {
-        tracing::warn!(
-            left = parts.len(),
-            "not everything ended in time; leaving it"
-        );
-        parts.shutdown().await;
-    }
-}
-
-fn close_time(stop_time: Duration) -> Duration {
-    CLOSE.min(stop_time / 4)
-}
-
-/// The queue's settings, with a `stop_ms` that leaves time to record what the jobs did.
-fn in_time(settings: &queue::Settings, stop_time: Duration) -> queue::Settings {
-    let jobs = stop_time
-        .saturating_sub(close_time(stop_time))
-        .saturating_sub(RECORD);
-    let jobs_ms = u64::try_from(jobs.as_millis()).unwrap_or(u64::MAX);
-    queue::Settings {
-        stop_ms: settings.stop_ms.min(jobs_ms),
-        ..settings.clone()
     }
 }
 
@@ -466,6 +264,7 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     let stop = shutdown::on_signals().map_err(|error| Error::Io("signals".to_owned(), error))?;
     // Before anything is made: a port in use must leave no trace.
     let listener = listen(&config.server).await?;
+    Database::refuse(&config.database)?;
     let _lock = lock(&config.database.path)?;
     let environment = config.environment.clone();
     let site = app.open(config, Clock::system()).await?;
@@ -487,38 +286,4 @@ async fn listen(settings: &http::Settings) -> Result<TcpListener> {
             address: format!("{}:{}", settings.host, settings.port),
             source,
         })
-}
-
-/// Makes this the only process that serves the database: its jobs are then nobody else's.
-///
-/// The operating system lets go of it when the process ends, however it ends.
-fn lock(database: &Path) -> Result<File> {
-    // By its real name: a link to the file is the same file.
-    let path = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    let path = path.with_added_extension("lock");
-    let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
-    if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory).map_err(|error| {
-            Error::Io(
-                format!(
-                    "cannot make the folder {} for the database",
-                    directory.display()
-                ),
-                error,
-            )
-        })?;
-    }
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            path: database.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
 }

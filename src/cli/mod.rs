@@ -1,0 +1,114 @@
+//! The command line that every site has.
+
+mod check;
+mod jobs;
+mod migrate;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use clap::FromArgMatches;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::app;
+use crate::app::App;
+use crate::config::Config;
+use crate::database::Clock;
+use crate::database::Database;
+use crate::error::Error;
+use crate::error::Result;
+use crate::logs;
+use crate::settings::Section;
+
+/// What is left of the runtime at the end, a name being looked up for instance, is not waited for longer.
+const LEFT_BEHIND: Duration = Duration::from_millis(200);
+
+/// The commands; without one, the site is served.
+#[derive(Debug, Parser)]
+#[command(about = "A website on one SQLite file", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Serve the site, run its jobs and its schedule (what happens without a command)
+    Serve,
+    /// Apply the migrations that the database lacks
+    Migrate {
+        /// List them, and change nothing
+        #[arg(long)]
+        status: bool,
+    },
+    /// Print the settings and where each comes from, without secrets
+    Config,
+    /// Read both files and say whether they are sound
+    Check {
+        /// Compare the indexes with their tables too, and follow every foreign key
+        #[arg(long)]
+        full: bool,
+    },
+    /// Print how many jobs there are in each state
+    Jobs,
+}
+
+/// Runs a site: reads the command line and the settings, and does what they say.
+///
+/// Errors go to stderr, one line each. The exit code is 0, or 2 for wrong arguments and settings, or 1.
+#[must_use]
+pub fn run<S: Section>(app: App<S>) -> ExitCode {
+    let command = Cli::command().name(app.name()).version(app.version_text());
+    let matches = command.get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match execute(app, cli.command.unwrap_or(Command::Serve)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing more can be done where stderr is closed.
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
+    let config = Config::load()?;
+    if let Command::Config = command {
+        return print(&config.to_string());
+    }
+    logs::init(&config.log, &config.environment);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Io("the runtime".to_owned(), error))?;
+    let done = runtime.block_on(async {
+        match command {
+            Command::Serve => app::serve(app, config).await,
+            Command::Migrate { status } => migrate::run(&app, &config, status).await,
+            Command::Check { full } => check::run(&config, full).await,
+            Command::Jobs => jobs::run(&app, &config).await,
+            Command::Config => Ok(()),
+        }
+    });
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    done
+}
+
+fn open_existing<S: Section>(config: &Config<S>) -> Result<Database> {
+    let path = &config.database.path;
+    if !path.exists() {
+        return Err(Error::Missing(path.clone()));
+    }
+    Ok(Database::open(&config.database, Clock::system())?)
+}
+
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| Error::Io("stdout".to_owned(), error)),
+    }
+}
