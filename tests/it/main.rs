@@ -9,6 +9,7 @@ mod browser;
 mod cache;
 mod cli;
 mod config;
+mod crash;
 mod database;
 mod deadlines;
 mod files;
