@@ -10,7 +10,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use rusqlite::ErrorCode;
 use rusqlite::backup::StepResult;
 
 use crate::database::Depth;
@@ -96,32 +95,11 @@ pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
 /// Reads the whole file and says what is wrong with it.
 pub(super) fn findings(path: &Path) -> Result<Findings> {
     let connection = connection::open_as_it_is(path)?;
-    let report = match check::check(&connection, Depth::Full, &Arc::default()) {
-        Ok(report) => report,
-        Err(error) if is_damage(&error) => {
-            return Ok(Findings {
-                damage: vec![error.to_string()],
-                ..Findings::default()
-            });
-        }
-        Err(error) => return Err(error),
-    };
+    let report = check::check(&connection, Depth::Full, &Arc::default())?;
     Ok(Findings {
         damage: report.problems,
         dangling: report.violations,
     })
-}
-
-/// Whether SQLite met damage, or something that is no database.
-pub(super) fn is_damage(error: &Error) -> bool {
-    let code = match error {
-        Error::Sqlite(error) => error.sqlite_error_code(),
-        _ => None,
-    };
-    matches!(
-        code,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
 }
 
 /// Makes the copy `to` by way of `<to>.partial`.
@@ -302,7 +280,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 }
 
 fn source_error(error: Error) -> Error {
-    if is_damage(&error) {
+    if error.is_corruption() {
         damaged(&error.to_string())
     } else {
         error
