@@ -34,16 +34,12 @@ struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Serve the site, run its jobs and its schedule (what happens without a command)
     Serve,
     /// Apply the migrations that the database lacks
-    Migrate {
-        /// List them, and change nothing
-        #[arg(long)]
-        status: bool,
-    },
+    Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
     Config,
     /// Read both files whole and say whether they are sound
@@ -83,7 +79,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve => app::serve(app, config).await,
-            Command::Migrate { status } => migrate::run(&app, &config, status).await,
+            Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Check => check::run(&config).await,
             Command::Jobs => jobs::run(&app, &config).await,
             Command::Config => Ok(()),

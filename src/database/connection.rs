@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) cache_pages: u32,
     pub(crate) journal_size_limit_bytes: u64,
     pub(crate) mmap_bytes: u64,
+    /// Whether a copy is put beside the file before it is migrated.
+    pub(crate) copy_before_migration: bool,
     /// What the guards found, and did not refuse.
     pub(crate) warnings: Vec<String>,
 }

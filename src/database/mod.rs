@@ -45,6 +45,7 @@ pub(crate) use self::error::chain;
 pub(crate) use self::error::panic_text;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
+pub use self::migrate::Target;
 pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;
@@ -263,16 +264,47 @@ impl Database {
 
     /// Applies what the file lacks of each set, in one transaction, and says what that was.
     ///
+    /// Where another process migrates, or writes, it is waited for, up to a minute. Before something is applied to a
+    /// file that has tables, a copy of it is put beside it (`copy_before_migration`).
+    ///
     /// # Errors
     ///
     /// [`Error::Migrate`] when a statement fails, an applied file was changed, the file is newer than the program,
-    /// or a foreign key would point nowhere; the file is then as it was.
+    /// the copy cannot be made, or a foreign key would point nowhere; [`Error::Busy`] when another process holds the
+    /// file for longer than a minute. The file is then as it was.
     pub async fn migrate(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        let sets = sets.to_vec();
-        self.apart(Role::Writer, move |connection| {
-            migrate::apply(connection, &sets)
-        })
-        .await
+        self.apply(sets, None).await
+    }
+
+    /// As [`Database::migrate`], but goes no further than `target` in its set.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::migrate`]; also when there is no such version, or the file is beyond it: there is no way down.
+    pub async fn migrate_to(&self, sets: &[Migrations], target: &Target) -> Result<Vec<Step>> {
+        self.apply(sets, Some(target.clone())).await
+    }
+
+    /// Tries on a copy what [`Database::migrate`] would do, and says what that was; the file is only read.
+    ///
+    /// The copy is made beside the file, and removed. A server may run on the file meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::migrate_to`]; also when there is no room for the copy.
+    pub async fn dry_run(
+        settings: &Settings,
+        sets: &[Migrations],
+        target: Option<&Target>,
+    ) -> Result<Vec<Step>> {
+        let options = options(settings)?;
+        let (sets, target) = (sets.to_vec(), target.cloned());
+        blocking(move || migrate::dry_run(&options, &sets, target.as_ref())).await
+    }
+
+    async fn apply(&self, sets: &[Migrations], target: Option<Target>) -> Result<Vec<Step>> {
+        let (inner, sets) = (Arc::clone(&self.inner), sets.to_vec());
+        blocking(move || migrate::apply(&inner.options, &inner.clock, &sets, target.as_ref())).await
     }
 
     /// Lists the migrations of each set and whether they are applied, and changes nothing.
@@ -357,10 +389,17 @@ impl Database {
         T: Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
-            .await
-            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+        blocking(move || work(&mut connection::open(&inner.options, role)?)).await
     }
+}
+
+/// Runs `work` off the runtime; a panic in it is an error.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
 }
 
 fn options(settings: &Settings) -> Result<Options> {
@@ -379,6 +418,7 @@ fn options(settings: &Settings) -> Result<Options> {
         cache_pages: settings.cache_pages,
         journal_size_limit_bytes: settings.journal_size_limit_bytes,
         mmap_bytes,
+        copy_before_migration: settings.copy_before_migration,
         warnings: network.into_iter().chain(old).collect(),
     })
 }
