@@ -15,6 +15,8 @@ mod files;
 mod http;
 mod lifecycle;
 mod load;
+mod migration_copies;
+mod migration_processes;
 mod migrations;
 mod monitor;
 mod queue;
