@@ -42,14 +42,13 @@ impl Copy {
 
 /// Copies the file as it is, if there is something in it, for the case that the migration was a mistake.
 ///
-/// The caller has the write lock, so that the copy has all that is there. Nothing is copied where nothing is pending.
+/// The caller has the write lock, so that the copy has all that is there.
 pub(super) fn before(
     locked: &Connection,
     options: &Options,
     clock: &Clock,
-    is_pending: bool,
 ) -> Result<Option<Copy>> {
-    if !is_pending || !options.copy_before_migration || is_new(locked)? {
+    if !options.copy_before_migration || is_new(locked)? {
         return Ok(None);
     }
     // What kills left behind, again and again, must not fill the disk.

@@ -133,7 +133,10 @@ pub(super) fn apply(
     let transaction = begin(&connection, LOCK_WAIT)?;
     // Another process may have been here meanwhile.
     let pending = pending(&transaction)?;
-    let copy = copies::before(&transaction, options, clock, !pending.is_empty())?;
+    if pending.is_empty() {
+        return Ok(Vec::new());
+    }
+    let copy = copies::before(&transaction, options, clock)?;
     match apply_all(transaction, clock, &pending) {
         Ok(steps) => {
             copies::remove_old(&options.path, copies::KEPT);
