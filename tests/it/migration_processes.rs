@@ -211,6 +211,25 @@ async fn a_dry_run_works_beside_a_running_site() {
     assert_eq!(names(site.folder()), before);
 }
 
+#[tokio::test]
+async fn a_dry_run_changes_no_byte_of_what_a_dead_process_left() {
+    let mut site = TestProcess::start().await;
+    site.kill();
+    let content = || {
+        let read = |name| std::fs::read(site.folder().join("data").join(name)).unwrap();
+        (read("site.sqlite3"), read("site.sqlite3-wal"))
+    };
+    let before = content();
+    assert!(!before.1.is_empty(), "nothing is left in the WAL");
+    let tried = run(site.folder(), &["migrate", "--dry-run"], &[]);
+    assert_eq!(
+        (tried.code, tried.out.as_str()),
+        (Some(0), "nothing to migrate\n"),
+        "{tried:?}"
+    );
+    assert!(content() == before, "a dry run changed something");
+}
+
 #[test]
 fn a_dry_run_prints_what_would_be_applied_and_makes_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -224,3 +224,33 @@ fn check_foreign_keys(connection: &Connection) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Synchronous;
+
+    #[test]
+    fn a_lock_that_is_held_for_too_long_is_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: folder.path().join("test.sqlite3"),
+            busy_timeout_ms: 5_000,
+            synchronous: Synchronous::Normal,
+            cache_pages: 100,
+            journal_size_limit_bytes: 0,
+            mmap_bytes: 0,
+            copy_before_migration: true,
+            warnings: Vec::new(),
+        };
+        let one = connection::open(&options, Role::Writer).unwrap();
+        let other = connection::open(&options, Role::Writer).unwrap();
+        let held = begin(&one, LOCK_WAIT).unwrap();
+        let wait = Duration::from_millis(50);
+        let start = Instant::now();
+        assert!(matches!(begin(&other, wait), Err(Error::Busy)));
+        assert!(start.elapsed() >= wait);
+        drop(held);
+        begin(&other, wait).unwrap();
+    }
+}
