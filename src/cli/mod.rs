@@ -1,10 +1,13 @@
 //! The command line that every site has.
 
+mod backup;
 mod check;
+mod copying;
 mod jobs;
 mod migrate;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,7 +37,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Serve the site, run its jobs and its schedule (what happens without a command)
     Serve,
@@ -48,6 +51,11 @@ enum Command {
     Config,
     /// Read both files whole and say whether they are sound
     Check,
+    /// Copy the database to a new file, beside a running server or without one, and check the copy
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
     /// Print how many jobs there are in each state
     Jobs,
 }
@@ -85,6 +93,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Serve => app::serve(app, config).await,
             Command::Migrate { status } => migrate::run(&app, &config, status).await,
             Command::Check => check::run(&config).await,
+            Command::Backup { file } => backup::run(&config, &file).await,
             Command::Jobs => jobs::run(&app, &config).await,
             Command::Config => Ok(()),
         }
