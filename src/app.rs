@@ -414,7 +414,7 @@ async fn listen(settings: &http::Settings) -> Result<TcpListener> {
 /// Makes this the only process that serves the database: its jobs are then nobody else's.
 ///
 /// The operating system lets go of it when the process ends, however it ends.
-fn lock(database: &Path) -> Result<File> {
+pub(crate) fn lock(database: &Path) -> Result<File> {
     // By its real name: a link to the file is the same file.
     let path = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let path = path.with_added_extension("lock");

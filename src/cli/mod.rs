@@ -5,6 +5,7 @@ mod check;
 mod copying;
 mod jobs;
 mod migrate;
+mod restore;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -56,6 +57,11 @@ enum Command {
         /// The file to make
         file: PathBuf,
     },
+    /// Put a copy of another file in the place of the database, and keep what was there
+    Restore {
+        /// The file to take, which `backup` or `recover` has made
+        file: PathBuf,
+    },
     /// Print how many jobs there are in each state
     Jobs,
 }
@@ -94,6 +100,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Migrate { status } => migrate::run(&app, &config, status).await,
             Command::Check => check::run(&config).await,
             Command::Backup { file } => backup::run(&config, &file).await,
+            Command::Restore { file } => restore::run(&config, &file).await,
             Command::Jobs => jobs::run(&app, &config).await,
             Command::Config => Ok(()),
         }

@@ -1,8 +1,11 @@
 //! A copy of a live database, as it was at one moment.
 
 use std::fs::File;
+use std::fs::Permissions;
 use std::fs::TryLockError;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +25,9 @@ const STEP_PAGES: i32 = 256;
 
 /// Steps between two syncs of the copy. To sync it all at its end would hold up everybody else who syncs.
 const SYNC_STEPS: u32 = 16;
+
+/// The rights of a copy until it has those of the database: it is not to be read by more people.
+const OWNER_ONLY: u32 = 0o600;
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +69,12 @@ pub(super) fn copy(
     to: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
-    let file = File::create_new(to).map_err(|error| failed(to, &error))?;
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(OWNER_ONLY)
+        .open(to)
+        .map_err(|error| failed(to, &error))?;
     fill(source, to, &file, progress).inspect_err(|_| remove(to))
 }
 
@@ -180,6 +191,7 @@ impl Partial {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(OWNER_ONLY)
             .open(&path)
             .map_err(|error| failed(&path, &error))?;
         let busy = || {
@@ -265,6 +277,14 @@ fn fill(
     }
     drop(backup);
     copy.close().map_err(|(_, error)| error)?;
+    if let Some(source) = source
+        .path()
+        .and_then(|path| Path::new(path).metadata().ok())
+    {
+        let rights = Permissions::from_mode(source.mode() & 0o777 | OWNER_ONLY);
+        file.set_permissions(rights)
+            .map_err(|error| failed(to, &error))?;
+    }
     file.sync_all().map_err(|error| failed(to, &error))
 }
 

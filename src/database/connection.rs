@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use r2d2::ManageConnection;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -72,6 +73,21 @@ pub(super) fn open_as_it_is(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)
+}
+
+/// Brings the WAL of a file into it and leaves WAL mode, so that it is one file, and closed.
+///
+/// # Errors
+///
+/// [`Error::Busy`] when anybody else has it open.
+pub(super) fn into_one_file(path: &Path, busy_timeout_ms: u32) -> Result<()> {
+    let connection = open_bare(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(Duration::from_millis(busy_timeout_ms.into()))?;
+    // Only who reads it learns that it is no database.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(())
 }
 
 /// The name by which a file is opened so that nothing is made beside it.

@@ -18,5 +18,6 @@ mod load;
 mod migrations;
 mod monitor;
 mod queue;
+mod restore;
 mod schedule;
 mod tidy;
