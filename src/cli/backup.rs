@@ -24,7 +24,7 @@ pub(super) async fn run<S: Section>(config: &Config<S>, to: &Path) -> Result<()>
         megabytes(made.bytes),
         made.time.as_secs_f64()
     );
-    for line in made.dangling {
+    for line in made.violations {
         text.push_str("  as in the database itself: ");
         text.push_str(&line);
         text.push('\n');

@@ -50,8 +50,6 @@ enum Command {
     },
     /// Print the settings and where each comes from, without secrets
     Config,
-    /// Read both files whole and say whether they are sound
-    Check,
     /// Copy the database to a new file, beside a running server or without one, and check the copy
     Backup {
         /// The file to make
@@ -61,6 +59,12 @@ enum Command {
     Restore {
         /// The file to take, which `backup` or `recover` has made
         file: PathBuf,
+    },
+    /// Read both files and say whether they are sound
+    Check {
+        /// Compare the indexes with their tables too, and follow every foreign key
+        #[arg(long)]
+        full: bool,
     },
     /// Print how many jobs there are in each state
     Jobs,
@@ -98,9 +102,9 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
         match command {
             Command::Serve => app::serve(app, config).await,
             Command::Migrate { status } => migrate::run(&app, &config, status).await,
-            Command::Check => check::run(&config).await,
             Command::Backup { file } => backup::run(&config, &file).await,
             Command::Restore { file } => restore::run(&config, &file).await,
+            Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,
             Command::Config => Ok(()),
         }

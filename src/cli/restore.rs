@@ -38,7 +38,7 @@ pub(super) async fn run<S: Section>(config: &Config<S>, from: &Path) -> Result<(
     for path in restored.kept {
         let _ = writeln!(text, "what was there is kept: {}", path.display());
     }
-    for line in restored.dangling {
+    for line in restored.violations {
         let _ = writeln!(text, "as in the file it was restored from: {line}");
     }
     print(&text)

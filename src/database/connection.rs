@@ -20,6 +20,7 @@ use rusqlite::ffi;
 use crate::database::Error;
 use crate::database::Result;
 use crate::database::Synchronous;
+use crate::database::place;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,12 @@ pub(crate) struct Options {
     pub(crate) cache_pages: u32,
     pub(crate) journal_size_limit_bytes: u64,
     pub(crate) mmap_bytes: u64,
+    /// What the guards found, and did not refuse.
+    pub(crate) warnings: Vec<String>,
 }
+
+/// What is said of a file that is something else.
+pub(super) const FOREIGN: &str = "this file is not a SQLite database";
 
 /// Prepared statements kept by each connection: a site has some dozens, and each is a few kilobytes.
 const STATEMENTS_MAX: usize = 128;
@@ -47,6 +53,7 @@ const STATEMENTS_MAX: usize = 128;
 /// Opens one connection outside the pool: for the writer, for migrations, for checks.
 pub(crate) fn open(options: &Options, role: Role) -> Result<Connection> {
     if role == Role::Writer {
+        refuse_obstacles(&options.path)?;
         make_directory(&options.path)?;
     }
     manager(options, role)
@@ -79,12 +86,14 @@ pub(super) fn open_as_it_is(path: &Path) -> Result<Connection> {
 ///
 /// # Errors
 ///
-/// [`Error::Busy`] when anybody else has it open.
+/// [`Error::Busy`] when anybody else has it open. A file that is no database is left as it is, and so is its `-wal`.
 pub(super) fn into_one_file(path: &Path, busy_timeout_ms: u32) -> Result<()> {
+    let look = "SELECT count(*) FROM sqlite_schema";
+    // Whoever opens it to write brings the WAL into it at the end, even into garbage.
+    open_as_it_is(path)?.query_row(look, [], |_| Ok(()))?;
     let connection = open_bare(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_millis(busy_timeout_ms.into()))?;
-    // Only who reads it learns that it is no database.
-    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    connection.query_row(look, [], |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
     connection.close().map_err(|(_, error)| error)?;
     Ok(())
@@ -227,6 +236,17 @@ fn refusal(reason: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_MISUSE), Some(reason))
 }
 
+/// Refuses a path at which there can be no database, before anything is made.
+pub(super) fn refuse_obstacles(path: &Path) -> Result<()> {
+    match place::obstacle(path) {
+        Some(reason) => Err(Error::Open {
+            path: path.to_owned(),
+            reason,
+        }),
+        None => Ok(()),
+    }
+}
+
 fn make_directory(path: &Path) -> Result<()> {
     let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(());
@@ -239,7 +259,12 @@ fn make_directory(path: &Path) -> Result<()> {
 
 pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> Error {
     let hint = match error.sqlite_error_code() {
-        Some(ffi::ErrorCode::NotADatabase) => ": this file is not a SQLite database",
+        Some(ffi::ErrorCode::NotADatabase) => {
+            return Error::Open {
+                path: path.to_owned(),
+                reason: FOREIGN.to_owned(),
+            };
+        }
         Some(ffi::ErrorCode::CannotOpen) => {
             ": does it exist, and may this user read and write it and its directory?"
         }

@@ -17,6 +17,7 @@ use crate::database::Result;
 use crate::database::Settings;
 use crate::database::backup;
 use crate::database::connection;
+use crate::database::health;
 
 /// What was put in place of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +28,8 @@ pub(crate) struct Restored {
     pub(crate) bytes: u64,
     /// Where the files are that were there, Litestream's notes included; empty when there were none.
     pub(crate) kept: Vec<PathBuf>,
-    /// Rows that refer to others that are not there, in words; at most 100.
-    pub(crate) dangling: Vec<String>,
+    /// Rows that break a rule of the schema, in words; at most 100.
+    pub(crate) violations: Vec<String>,
 }
 
 /// Puts a copy of the file `from` in the place of the database, and keeps what was there beside it.
@@ -52,7 +53,7 @@ pub(crate) fn restore(
     }
     place.forget_killed()?;
     let new = New::copy(&place, from, &mut progress)?;
-    let dangling = verified(&new.path, from)?;
+    let violations = verified(&new.path, from)?;
     new.belongs_to_the_owner_of(&place.path)?;
     let bytes = new.file.metadata().map_err(failed(&new.path))?.len();
     let kept = place.swap(&new)?;
@@ -60,7 +61,7 @@ pub(crate) fn restore(
         path: place.path,
         bytes,
         kept,
-        dangling,
+        violations,
     })
 }
 
@@ -72,6 +73,8 @@ struct Place {
     kept: PathBuf,
     /// Litestream's notes are beside the name that Litestream was given, which may be a link.
     notes: Vec<PathBuf>,
+    /// Where damage of the old file may be noted, for the same reason.
+    marks: Vec<PathBuf>,
     busy_timeout_ms: u32,
 }
 
@@ -90,8 +93,9 @@ impl Place {
         }
         Ok(Self {
             kept: free_name(&path, now),
-            path,
             notes,
+            marks: vec![health::mark(&path), health::mark(given)],
+            path,
             busy_timeout_ms: settings.busy_timeout_ms,
         })
     }
@@ -166,7 +170,9 @@ impl Place {
         }
         std::fs::rename(&new.path, &self.path).map_err(failed(&self.path))?;
         self.sync()?;
-        remove(&self.beside(".damaged"))?;
+        for mark in &self.marks {
+            remove(mark)?;
+        }
         self.sync()?;
         if is_there {
             kept.insert(0, self.kept.clone());
@@ -260,11 +266,11 @@ impl Drop for New {
     }
 }
 
-/// Refuses a file that is damaged; gives the rows that refer to nothing, which are no damage.
+/// Refuses a file that is damaged; gives the rows that break a rule of the schema, which is no damage.
 fn verified(copy: &Path, from: &Path) -> Result<Vec<String>> {
-    let findings = backup::findings(copy).map_err(not_restored)?;
-    match findings.damage.first() {
-        None => Ok(findings.dangling),
+    let report = backup::verify(copy).map_err(not_restored)?;
+    match report.problems.first() {
+        None => Ok(report.violations),
         Some(first) => refuse(format!(
             "{} is damaged ({first}): `recover` brings back what can be read of a database",
             from.display()

@@ -181,8 +181,9 @@ async fn a_wal_that_was_left_is_not_applied_to_the_new_file() {
         // What a kill leaves: a `-wal` with all of the newer half.
         let wal = wal_of_the_newer_half(&folder.path().join("copy"));
         std::fs::write(data.join("test.sqlite3-wal"), &wal).unwrap();
+        let garbage = "this is no database any more. ".repeat(300);
         if is_damaged {
-            std::fs::write(&path, "this is no database any more. ".repeat(300)).unwrap();
+            std::fs::write(&path, &garbage).unwrap();
         } else {
             std::fs::remove_file(&path).unwrap();
         }
@@ -194,6 +195,12 @@ async fn a_wal_that_was_left_is_not_applied_to_the_new_file() {
         assert!(kept_wal.ends_with("Z-wal"), "{kept:?}");
         assert_eq!(std::fs::read(data.join(kept_wal)).unwrap(), wal);
         assert_eq!(kept.len(), 1 + usize::from(is_damaged));
+        if is_damaged {
+            assert_eq!(
+                std::fs::read_to_string(data.join(&kept[0])).unwrap(),
+                garbage
+            );
+        }
     }
 }
 
