@@ -1,11 +1,11 @@
 // The same two handlers on Bun with bun:sqlite, the fastest peer of another language.
 import { Database } from "bun:sqlite";
 
-const [, , , port, folder] = process.argv;
+const [, , mode, port, folder] = process.argv;
 const database = new Database(`${folder}/bench.sqlite3`);
 database.run("PRAGMA busy_timeout = 5000");
 database.run("PRAGMA journal_mode = WAL");
-database.run("PRAGMA synchronous = NORMAL");
+database.run(`PRAGMA synchronous = ${mode === "full" ? "FULL" : "NORMAL"}`);
 const read = database.query("SELECT id, name, price FROM items WHERE id = ?1");
 const insert = database.query("INSERT INTO events (item, note) VALUES (?1, 'a note of some length')");
 

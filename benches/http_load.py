@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """HTTP benchmarks of the database layer, beside bare axum, sqlx, deadpool-sqlite and Bun.
 
-    python3 benches/http_load.py [--rounds 5] [--seconds 2] [--connections 64] [--only hello,houseboat]
+    python3 benches/http_load.py [--rounds 5] [--seconds 2] [--connections 1,64,256] [--only houseboat,sqlx,deadpool,bun]
 
 Needs wrk (Debian: wrk), and npm for Bun (installed into target/bun). Every round runs every configuration once, so
-that a disturbance of the machine meets all of them; what is printed are medians, and ratios to bare axum in this run.
+that a disturbance of the machine meets all of them; what is printed are medians, ratios of the same run, and which of
+the goals it has reached.
 """
 
 import argparse
+import collections
 import os
 import pathlib
 import re
@@ -17,29 +19,69 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+TICKS = os.sysconf("SC_CLK_TCK")
 
-INSERT = "wrk.method = 'POST'\nrequest = function() return wrk.format(nil, '/insert/' .. math.random(10000)) end\n"
+HELLO = "request = function() return wrk.format(nil, '/hello') end\n"
 READ = "request = function() return wrk.format(nil, '/read/' .. math.random(10000)) end\n"
+INSERT = "wrk.method = 'POST'\nrequest = function() return wrk.format(nil, '/insert/' .. math.random(10000)) end\n"
 MIX = (
     "request = function()\n"
     "  if math.random(2) == 1 then return wrk.format('GET', '/read/' .. math.random(10000)) end\n"
     "  return wrk.format('POST', '/insert/' .. math.random(10000))\n"
     "end\n"
 )
-HELLO = "request = function() return wrk.format(nil, '/hello') end\n"
+PEERS = ("sqlx", "deadpool", "bun")
+
+# What is run: the work, who does it, by which server, in which mode, under which load.
+Run = collections.namedtuple("Run", "work who server mode script")
+RUNS = [
+    Run("hello", "bare axum", "houseboat", "hello", HELLO),
+    *(Run("read", who, who, "normal", READ) for who in ("houseboat", *PEERS)),
+    *(Run("insert", who, who, "normal", INSERT) for who in ("houseboat", *PEERS)),
+    Run("insert", "sqlx, BEGIN IMMEDIATE … COMMIT", "sqlx", "transaction", INSERT),
+    *(Run("insert, FULL", who, who, "full", INSERT) for who in ("houseboat", *PEERS)),
+    *(Run("half and half", who, who, "normal", MIX) for who in ("houseboat", *PEERS)),
+    Run("hello, all layers", "houseboat", "houseboat", "site", HELLO),
+    Run("read, all layers", "houseboat", "houseboat", "site", READ),
+]
+
+# The work of Houseboat, what it is held against (a work and who does it), and how many times that it should be.
+GOALS = [
+    ("read", "hello", "bare axum", 0.65),
+    ("read", "read", "sqlx", 2.5),
+    ("read", "read", "bun", 1.0),
+    ("insert", "hello", "bare axum", 0.6),
+    ("insert", "insert", "sqlx", 8.0),
+    ("insert", "insert", "bun", 1.6),
+    ("insert, FULL", "insert", "houseboat", 0.9),
+    ("half and half", "hello", "bare axum", 0.5),
+]
+# The mix's p99 is to be below so many times its median, without an error.
+SPREAD_MAX = 10
+# The goals are set for this many connections.
+GOAL_CONNECTIONS = 64
+
+Measured = collections.namedtuple("Measured", "rate p50 p99 errors cpu rss")
+
+
+def run(*command, cwd=ROOT):
+    subprocess.run(command, cwd=cwd, check=True)
+
+
+def build_server():
+    run("cargo", "bench", "--no-run", "--bench", "server")
+    candidates = [p for p in (TARGET / "release/deps").glob("server-*") if os.access(p, os.X_OK) and p.suffix == ""]
+    return str(max(candidates, key=lambda path: path.stat().st_mtime))
 
 
 def build(only):
     """Builds what is asked for, and gives name -> command without mode, port and folder."""
-    run = lambda *command, cwd=ROOT: subprocess.run(command, cwd=cwd, check=True)
-    run("cargo", "bench", "--no-run", "--bench", "server")
-    candidates = [p for p in (TARGET / "release/deps").glob("server-*") if os.access(p, os.X_OK) and p.suffix == ""]
-    server = max(candidates, key=lambda path: path.stat().st_mtime)
-    servers = {"houseboat": [str(server)]}
+    servers = {"houseboat": [build_server()]}
     for peer in ("sqlx", "deadpool"):
         if peer in only:
             target = TARGET / f"peer-{peer}"
@@ -51,27 +93,41 @@ def build(only):
     return servers
 
 
-def measure(command, mode, script, options):
-    """Starts one server on a folder of its own, loads it, and gives requests per second, p50, p99 and errors."""
-    with tempfile.TemporaryDirectory(dir=TARGET) as folder:
-        shutil.copytree(options.data, folder, dirs_exist_ok=True)
-        lua = pathlib.Path(folder) / "load.lua"
-        lua.write_text(script)
-        server = subprocess.Popen([*command, mode, str(options.port), folder], stderr=subprocess.DEVNULL)
+def start(command, mode, port, folder):
+    """Starts a server and waits until it answers."""
+    server = subprocess.Popen([*command, mode, str(port), str(folder)], stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        if server.poll() is not None:
+            sys.exit(f"the server ended: {server.args}")
         try:
-            wait_for(options.port, server)
-            output = subprocess.run(
-                ["wrk", "-t2", f"-c{options.connections}", f"-d{options.seconds}s", "--latency", "-s", str(lua),
-                 f"http://127.0.0.1:{options.port}/"],
-                check=True, capture_output=True, text=True,
-            ).stdout
-        finally:
-            server.kill()
-            server.wait()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/read/1", timeout=1)
+            return server
+        except urllib.error.HTTPError:
+            return server
+        except OSError:
+            time.sleep(0.05)
+    server.kill()
+    sys.exit(f"the server does not answer: {server.args}")
+
+
+def end(server):
+    server.kill()
+    server.wait()
+
+
+def wrk(port, script, connections, seconds):
+    """Loads what listens there, and gives what wrk says: rate, requests, p50 and p99 in µs, errors."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
+        lua.write(script)
+        lua.flush()
+        command = ["wrk", f"-t{min(2, connections)}", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s",
+                   "--latency", "-s", lua.name, f"http://127.0.0.1:{port}/"]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
+    requests = int(re.search(r"(\d+) requests in", output)[1])
     errors = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", output))
     errors += sum(int(n) for line in re.findall(r"Socket errors: (.*)", output) for n in re.findall(r"\d+", line))
-    return rate, micros(output, "50%"), micros(output, "99%"), errors
+    return rate, requests, micros(output, "50%"), micros(output, "99%"), errors
 
 
 def micros(output, percentile):
@@ -79,55 +135,94 @@ def micros(output, percentile):
     return float(value) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
 
 
-def wait_for(port, server):
-    for _ in range(200):
-        if server.poll() is not None:
-            sys.exit(f"the server ended: {server.args}")
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory(pid):
+    """What /proc says of a process's memory, by name, in MB."""
+    lines = [pathlib.Path(f"/proc/{pid}/{name}").read_text() for name in ("status", "smaps_rollup")]
+    pairs = re.findall(r"^(\w+):\s+(\d+) kB$", "".join(lines), re.MULTILINE)
+    return {name: int(kilobytes) / 1024 for name, kilobytes in pairs}
+
+
+def measure(command, one, connections, options):
+    """Starts one server on a folder of its own, and loads it."""
+    with tempfile.TemporaryDirectory(dir=TARGET) as folder:
+        shutil.copytree(options.data, folder, dirs_exist_ok=True)
+        server = start(command, one.mode, options.port, folder)
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/read/1", timeout=1)
-            return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"the server does not answer: {server.args}")
+            before = cpu_seconds(server.pid)
+            rate, requests, p50, p99, errors = wrk(options.port, one.script, connections, options.seconds)
+            cpu = (cpu_seconds(server.pid) - before) * 1e6 / requests
+            return Measured(rate, p50, p99, errors, cpu, memory(server.pid)["VmRSS"])
+        finally:
+            end(server)
+
+
+def middle(rounds):
+    """The medians of the rounds, and the sum of their errors."""
+    columns = {name: statistics.median(getattr(one, name) for one in rounds) for name in Measured._fields}
+    return Measured(**{**columns, "errors": sum(one.errors for one in rounds)})
+
+
+def table(results):
+    """Prints what one number of connections has shown."""
+    ratio = lambda one, other: f"{one.rate / other.rate:.2f}" if other else ""
+    hello = results["hello", "bare axum"]
+    print("| work | who | requests/s | of hello | of sqlx | of Bun | p50 µs | p99 µs | p99/p50 | errors | CPU µs | RSS MB |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for (work, who), one in results.items():
+        of = " | ".join(ratio(one, other) for other in (hello, results.get((work, "sqlx")), results.get((work, "bun"))))
+        print(f"| {work} | {who} | {one.rate:,.0f} | {of} | {one.p50:,.0f} | {one.p99:,.0f} | {one.p99 / one.p50:.1f} "
+              f"| {one.errors} | {one.cpu:.1f} | {one.rss:.0f} |")
+
+
+def goals(results, is_judged):
+    """Prints which goals these results have reached, or only the figures where no goal is set."""
+    def say(reached, text):
+        verdict = ("reached: " if reached else "NOT reached: ") if is_judged else ""
+        print(f"- {verdict}{text if is_judged else text.split(' (goal')[0]}")
+
+    for work, other_work, other, least in GOALS:
+        if (other_work, other) in results:
+            ratio = results[work, "houseboat"].rate / results[other_work, other].rate
+            say(ratio >= least, f"{work} is {ratio:.2f} × {other_work} of {other} (goal: {least})")
+    mix = results["half and half", "houseboat"]
+    spread = mix.p99 / mix.p50
+    say(spread < SPREAD_MAX, f"half and half has its p99 at {spread:.1f} × the median (goal: below {SPREAD_MAX})")
+    say(mix.errors == 0, f"half and half met {mix.errors} errors (goal: 0)")
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--connections", default="1,64,256")
     parser.add_argument("--port", type=int, default=8077)
     parser.add_argument("--only", default="houseboat,sqlx,deadpool,bun")
     options = parser.parse_args()
+    counts = [int(count) for count in options.connections.split(",")]
     servers = build(options.only.split(","))
-    house = servers["houseboat"]
+    runs = [one for one in RUNS if one.server in servers]
     options.data = tempfile.mkdtemp(dir=TARGET)
-    make = subprocess.Popen([*house, "normal", str(options.port), options.data])
-    wait_for(options.port, make)
-    make.terminate()
-    make.wait()
-    work = [("hello", "bare axum", house, "hello", HELLO)]
-    for name, script in (("read", READ), ("insert", INSERT), ("mix", MIX)):
-        work.append((name, "houseboat", house, "normal", script))
-        work += [(name, peer, servers[peer], "normal", script) for peer in ("sqlx", "deadpool", "bun") if peer in servers]
-    work.append(("insert", "houseboat, FULL", house, "full", INSERT))
-    work.append(("hello", "houseboat, all layers", house, "site", HELLO))
-    work.append(("read", "houseboat, all layers", house, "site", READ))
-    results = {(name, who): [] for name, who, *_ in work}
+    end(start(servers["houseboat"], "normal", options.port, options.data))
+    rounds = {count: {(one.work, one.who): [] for one in runs} for count in counts}
     for number in range(options.rounds):
-        for name, who, command, mode, script in work:
-            results[name, who].append(measure(command, mode, script, options))
+        for count in counts:
+            for one in runs:
+                rounds[count][one.work, one.who].append(measure(servers[one.server], one, count, options))
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     shutil.rmtree(options.data)
-    hello = statistics.median(rate for rate, *_ in results["hello", "bare axum"])
-    print(f"{options.connections} connections, medians of {options.rounds} rounds of {options.seconds} s\n")
-    print("| work | who | requests/s | of hello | p50 µs | p99 µs | errors |\n|---|---|---|---|---|---|---|")
-    for name, who, *_ in work:
-        rate, p50, p99, _ = (statistics.median(column) for column in zip(*results[name, who]))
-        errors = sum(errors for *_, errors in results[name, who])
-        print(f"| {name} | {who} | {rate:,.0f} | {rate / hello:.2f} | {p50:,.0f} | {p99:,.0f} | {errors} |")
+    results = {count: {key: middle(of) for key, of in rounds[count].items()} for count in counts}
+    for count in counts:
+        print(f"\n{count} connections, medians of {options.rounds} rounds of {options.seconds} s\n")
+        table(results[count])
+    for count in counts:
+        is_judged = count == GOAL_CONNECTIONS
+        print(f"\n{'The goals' if is_judged else 'The same ratios, where no goal is set,'} at {count} connections:\n")
+        goals(results[count], is_judged)
 
 
 if __name__ == "__main__":

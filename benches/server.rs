@@ -1,4 +1,4 @@
-//! The servers that `benches/http.py` puts under load: bare axum, and axum with the database layer.
+//! The servers that `benches/http_load.py` and `files.py` puts under load: bare axum, and axum with the database layer.
 
 use std::path::PathBuf;
 
@@ -77,13 +77,21 @@ async fn insert(
         .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
-async fn open(folder: PathBuf, synchronous: Synchronous) -> Database {
+async fn open(folder: PathBuf, mode: &str) -> Database {
     let settings = Settings {
         path: folder.join("bench.sqlite3"),
-        synchronous,
+        synchronous: if mode == "full" {
+            Synchronous::Full
+        } else {
+            Synchronous::Normal
+        },
         ..Settings::default()
     };
     let database = Database::open(&settings, Clock::system()).expect("the folder is writable");
+    if mode == "file" {
+        // It was made with all its rows.
+        return database;
+    }
     database
         .migrate(&[MIGRATIONS])
         .await
@@ -112,28 +120,22 @@ async fn main() {
         // `cargo bench` runs every bench without arguments.
         return;
     };
-    let synchronous = if mode == "full" {
-        Synchronous::Full
+    let hello_only: Router = Router::new().route("/hello", get(hello));
+    let router = if mode == "hello" {
+        hello_only
     } else {
-        Synchronous::Normal
-    };
-    let router: Router = if mode == "hello" {
-        Router::new().route("/hello", get(hello))
-    } else {
+        let database = open(PathBuf::from(folder), &mode).await;
         let routes = Router::new()
-            .route("/hello", get(hello))
             .route("/read/{id}", get(read))
-            .route("/insert/{item}", post(insert));
-        routes.with_state(open(PathBuf::from(folder), synchronous).await)
-    };
-    let router = if mode == "site" {
-        houseboat::http::router(
-            router,
-            Assets::default(),
-            &houseboat::http::Settings::default(),
-        )
-    } else {
-        router
+            .route("/insert/{item}", post(insert))
+            .with_state(database.clone())
+            .merge(hello_only);
+        if mode == "site" {
+            let settings = houseboat::http::Settings::default();
+            houseboat::http::router(routes, Assets::default(), &settings, &database)
+        } else {
+            routes
+        }
     };
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
         .await

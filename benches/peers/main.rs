@@ -29,13 +29,19 @@ mod peer {
     pub struct Pools {
         readers: sqlx::SqlitePool,
         writer: sqlx::SqlitePool,
+        /// Whether an insert begins and commits, as one of more statements would.
+        with_transaction: bool,
     }
 
-    pub async fn open(path: &str) -> Pools {
+    pub async fn open(path: &str, mode: &str) -> Pools {
+        let synchronous = match mode {
+            "full" => SqliteSynchronous::Full,
+            _ => SqliteSynchronous::Normal,
+        };
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
+            .synchronous(synchronous)
             .busy_timeout(std::time::Duration::from_secs(5));
         let pool = |size| {
             SqlitePoolOptions::new()
@@ -46,6 +52,7 @@ mod peer {
             readers: pool(8).await.unwrap(),
             // One writer: with more, writers would wait for one another in SQLite's own, unfair way.
             writer: pool(1).await.unwrap(),
+            with_transaction: mode == "transaction",
         }
     }
 
@@ -65,6 +72,15 @@ mod peer {
         }))
     }
 
+    async fn in_transaction(
+        writer: &sqlx::SqlitePool,
+        insert: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+    ) -> sqlx::Result<()> {
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+        insert.execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+
     pub async fn insert(
         State(pools): State<Pools>,
         Path(item): Path<i64>,
@@ -72,10 +88,12 @@ mod peer {
         let insert =
             sqlx::query("INSERT INTO events (item, note) VALUES (?1, 'a note of some length')")
                 .bind(item);
-        insert
-            .execute(&pools.writer)
-            .await
-            .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        let inserted = if pools.with_transaction {
+            in_transaction(&pools.writer, insert).await
+        } else {
+            insert.execute(&pools.writer).await.map(drop)
+        };
+        inserted.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         Ok("ok")
     }
 }
@@ -94,20 +112,24 @@ mod peer {
         writer: Pool,
     }
 
-    pub async fn open(path: &str) -> Pools {
+    pub async fn open(path: &str, mode: &str) -> Pools {
         let pool = |size| {
             let mut config = Config::new(path);
             config.pool = Some(PoolConfig::new(size));
             config.create_pool(Runtime::Tokio1).unwrap()
         };
-        Pools {
-            readers: pool(8),
-            writer: pool(1),
-        }
+        let (readers, writer) = (pool(8), pool(1));
+        let synchronous = if mode == "full" { "FULL" } else { "NORMAL" };
+        let set_up = format!(
+            "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};"
+        );
+        // The pool keeps its one connection.
+        let connection = writer.get().await.unwrap();
+        let done = connection.interact(move |conn| conn.execute_batch(&set_up));
+        done.await.unwrap().unwrap();
+        drop(connection);
+        Pools { readers, writer }
     }
-
-    const SET_UP: &str =
-        "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;";
 
     pub async fn read(
         State(pools): State<Pools>,
@@ -146,11 +168,6 @@ mod peer {
             .await
             .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         let inserted = connection.interact(move |conn| {
-            let synchronous: i64 =
-                conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
-            if synchronous != 1 {
-                conn.execute_batch(SET_UP)?;
-            }
             conn.prepare_cached(
                 "INSERT INTO events (item, note) VALUES (?1, 'a note of some length')",
             )?
@@ -168,8 +185,10 @@ mod peer {
 #[tokio::main]
 async fn main() {
     let arguments: Vec<_> = std::env::args().collect();
-    let (port, folder) = (&arguments[2], &arguments[3]);
-    let pools = peer::open(&format!("{folder}/bench.sqlite3")).await;
+    let [_, mode, port, folder] = &arguments[..] else {
+        panic!("usage: peer MODE PORT FOLDER");
+    };
+    let pools = peer::open(&format!("{folder}/bench.sqlite3"), mode).await;
     let router = Router::new()
         .route("/read/{id}", get(peer::read))
         .route("/insert/{item}", post(peer::insert))

@@ -1,10 +1,14 @@
 //! The command line that every site has.
 
+mod backup;
 mod check;
+mod copying;
 mod jobs;
 mod migrate;
+mod restore;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,8 +46,22 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
     Config,
-    /// Read both files whole and say whether they are sound
-    Check,
+    /// Copy the database to a new file, beside a running server or without one, and check the copy
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Put a copy of another file in the place of the database, and keep what was there
+    Restore {
+        /// The file to take, which `backup` or `recover` has made
+        file: PathBuf,
+    },
+    /// Read both files and say whether they are sound
+    Check {
+        /// Compare the indexes with their tables too, and follow every foreign key
+        #[arg(long)]
+        full: bool,
+    },
     /// Print how many jobs there are in each state
     Jobs,
 }
@@ -80,7 +98,9 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
         match command {
             Command::Serve => app::serve(app, config).await,
             Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
-            Command::Check => check::run(&config).await,
+            Command::Backup { file } => backup::run(&config, &file).await,
+            Command::Restore { file } => restore::run(&config, &file).await,
+            Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,
             Command::Config => Ok(()),
         }

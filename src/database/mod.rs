@@ -13,29 +13,44 @@ mod clock;
 pub(crate) mod connection;
 mod error;
 mod filesystem;
+mod group;
 mod guard;
+mod health;
+mod keeper;
+mod lanes;
 mod migrate;
 mod place;
 mod readers;
+mod restore;
+mod running;
 mod settings;
+mod slow;
+mod stats;
 mod temporary;
 mod transaction;
+mod upkeep;
+mod wal;
 mod writer;
 
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+
 use tempfile::TempDir;
 
 pub use self::backup::Backup;
 pub use self::backup::Progress;
+pub use self::check::Depth;
 pub use self::check::Report;
 pub use self::clock::Clock;
 pub use self::error::BoxError;
@@ -43,17 +58,27 @@ pub use self::error::Error;
 pub use self::error::Result;
 pub(crate) use self::error::chain;
 pub(crate) use self::error::panic_text;
+pub use self::health::Damage;
+pub use self::keeper::Keeper;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
 pub use self::migrate::Target;
+pub(crate) use self::restore::restore;
 pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;
+pub use self::stats::Pages;
+pub use self::stats::Stats;
+pub use self::stats::Work;
 pub use self::transaction::Transaction;
 
 use self::connection::Options;
 use self::connection::Role;
+use self::health::Health;
 use self::readers::Readers;
+use self::running::Around;
+use self::running::Running;
+use self::slow::SlowLog;
 use self::writer::Writer;
 
 /// How long reads may go on once the database is being closed.
@@ -77,6 +102,10 @@ struct Inner {
     clock: Clock,
     readers: Readers,
     writer: Writer,
+    health: Arc<Health>,
+    slow: Arc<SlowLog>,
+    /// Ends checks, which nobody waits for then.
+    is_closing: Arc<AtomicBool>,
     threads: Mutex<Threads>,
     /// The folder that goes with it ([`Database::open_temporary`]).
     temporary: OnceLock<TempDir>,
@@ -88,7 +117,7 @@ struct Threads {
     writer: Option<JoinHandle<()>>,
 }
 
-/// How many threads there are, how many may wait, how many commit together.
+/// How many threads there are, how many may wait, how many commit together; what is slow, and who is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) readers: usize,
@@ -96,6 +125,9 @@ pub(crate) struct Limits {
     pub(crate) group_max: usize,
     pub(crate) read_time: Duration,
     pub(crate) write_time: Duration,
+    pub(crate) slow_time: Duration,
+    /// Whether damage is noted beside the file; not for one that is made anew then.
+    pub(crate) marks_damage: bool,
 }
 
 impl Database {
@@ -115,6 +147,8 @@ impl Database {
             group_max: settings.group_max,
             read_time: settings.read_timeout(),
             write_time: settings.write_timeout(),
+            slow_time: settings.slow_time(),
+            marks_damage: true,
         };
         let options = options(settings)?;
         for warning in &options.warnings {
@@ -138,19 +172,27 @@ impl Database {
 
     pub(crate) fn open_with(options: Options, limits: Limits, clock: Clock) -> Result<Self> {
         let connection = connection::open(&options, Role::Writer)?;
-        let (writer, writer_thread) = Writer::start(
-            connection,
-            clock.clone(),
-            limits.waiting_max,
-            limits.group_max,
-        )?;
-        let (readers, reader_threads) =
-            Readers::start(&options, limits.readers, limits.waiting_max)?;
+        let health = Arc::new(Health::open(&options.path, limits.marks_damage));
+        let slow = Arc::new(SlowLog::new(limits.slow_time));
+        let around = Around {
+            // As many again for what takes long.
+            running: Running::new(limits.readers * 2),
+            health: Arc::clone(&health),
+            slow: Arc::clone(&slow),
+            clock: clock.clone(),
+        };
+        let (waiting_max, group_max) = (limits.waiting_max, limits.group_max);
+        let (writer, writer_thread) =
+            Writer::start(connection, &options, &around, waiting_max, group_max)?;
+        let (readers, reader_threads) = Readers::start(&options, around, waiting_max)?;
         let inner = Inner {
             options,
             clock,
             readers,
             writer,
+            health,
+            slow,
+            is_closing: Arc::default(),
             threads: Mutex::new(Threads {
                 readers: reader_threads,
                 writer: Some(writer_thread),
@@ -191,17 +233,22 @@ impl Database {
     /// ([`Connection::unchecked_transaction`]); it ends with the closure.
     /// If the caller is dropped, `work` is not begun, or its statement is cut off.
     ///
+    /// A place in the code whose reads take longer than 10 ms gets threads of its own for them, so that short reads
+    /// never wait behind long ones.
+    ///
     /// # Errors
     ///
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
     /// `waiting_max` reads wait already; [`Error::Timeout`] after `read_timeout_ms`, the wait for its turn included:
     /// a statement that runs is cut off then, other code of `work` is not; [`Error::Closed`].
-    pub async fn read<F, T>(&self, work: F) -> Result<T>
+    #[track_caller]
+    pub fn read<F, T>(&self, work: F) -> impl Future<Output = Result<T>> + Send + use<'_, F, T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.readers.read(self.read_time, work).await
+        let place = Location::caller();
+        self.inner.readers.read(self.read_time, place, work)
     }
 
     /// Runs `work` in one transaction on the writer, and answers once it is committed.
@@ -230,13 +277,16 @@ impl Database {
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
     /// `waiting_max` writes wait already; [`Error::Timeout`] if its turn has not come after `write_timeout_ms`;
     /// [`Error::Busy`] when another process holds the file;
+    /// [`Error::DiskFull`]; [`Error::Damaged`] once the file is known to be damaged;
     /// [`Error::RolledBack`] when the commit failed; [`Error::Closed`].
-    pub async fn write<F, T>(&self, work: F) -> Result<T>
+    #[track_caller]
+    pub fn write<F, T>(&self, work: F) -> impl Future<Output = Result<T>> + Send + use<'_, F, T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.writer.write(self.write_time, work).await
+        let place = Location::caller();
+        self.inner.writer.write(self.write_time, place, work)
     }
 
     /// The time by this database's clock, in whole milliseconds.
@@ -262,111 +312,13 @@ impl Database {
         &self.inner.options.warnings
     }
 
-    /// Applies what the file lacks of each set, in one transaction, and says what that was.
-    ///
-    /// Where another process migrates, or writes, it is waited for, up to a minute. Before something is applied to a
-    /// file that has tables, a copy of it is put beside it (`copy_before_migration`).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Migrate`] when a statement fails, an applied file was changed, the file is newer than the program,
-    /// the copy cannot be made, or a foreign key would point nowhere; [`Error::Busy`] when another process holds the
-    /// file for longer than a minute. The file is then as it was.
-    pub async fn migrate(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        self.apply(sets, None).await
-    }
-
-    /// As [`Database::migrate`], but goes no further than `target` in its set.
-    ///
-    /// # Errors
-    ///
-    /// As [`Database::migrate`]; also when there is no such version, or the file is beyond it: there is no way down.
-    pub async fn migrate_to(&self, sets: &[Migrations], target: &Target) -> Result<Vec<Step>> {
-        self.apply(sets, Some(target.clone())).await
-    }
-
-    /// Tries on a copy what [`Database::migrate`] would do, and says what that was; the file is only read.
-    ///
-    /// The copy is made beside the file, and removed. A server may run on the file meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// As [`Database::migrate_to`]; also when there is no room for the copy.
-    pub async fn dry_run(
-        settings: &Settings,
-        sets: &[Migrations],
-        target: Option<&Target>,
-    ) -> Result<Vec<Step>> {
-        let options = options(settings)?;
-        let (sets, target) = (sets.to_vec(), target.cloned());
-        blocking(move || migrate::dry_run(&options, &sets, target.as_ref())).await
-    }
-
-    async fn apply(&self, sets: &[Migrations], target: Option<Target>) -> Result<Vec<Step>> {
-        let (inner, sets) = (Arc::clone(&self.inner), sets.to_vec());
-        blocking(move || migrate::apply(&inner.options, &inner.clock, &sets, target.as_ref())).await
-    }
-
-    /// Lists the migrations of each set and whether they are applied, and changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Migrate`] when an applied file was changed, or the file is newer than the program.
-    pub async fn migrations(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        let sets = sets.to_vec();
-        self.apart(Role::Reader, move |connection| {
-            migrate::status(connection, &sets)
-        })
-        .await
-    }
-
-    /// Reads the whole file and says what is wrong with it; takes a time that grows with the file.
-    ///
-    /// # Errors
-    ///
-    /// When the file is too damaged to be read at all.
-    pub async fn check(&self) -> Result<Report> {
-        self.apart(Role::Reader, |connection| check::full(connection))
-            .await
-    }
-
-    /// Copies the file as it is at this moment to `to`, a new file, while reads and writes go on.
-    ///
-    /// The copy is checked before it gets its name: whenever the process dies, there is either no file of that name or
-    /// a whole one. It is written as `<to>.partial`, which is removed on failure, and taken over by the next backup
-    /// after a kill. `progress` is told of every step. The copy has no `-wal` beside it and needs none.
-    /// While it is made the WAL cannot begin anew, and grows with what is written.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Backup`] when `to` exists, its folder is missing or has no room, or the copy shows that
-    /// this database is damaged.
-    pub async fn backup(
-        &self,
-        to: &Path,
-        progress: impl FnMut(Progress) + Send + 'static,
-    ) -> Result<Backup> {
-        let to = to.to_owned();
-        self.apart(Role::Reader, move |connection| {
-            backup::make(connection, &to, progress)
-        })
-        .await
-    }
-
-    /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
-    pub(crate) async fn checkpoint(&self) -> Result<()> {
-        self.apart(Role::Writer, |connection| {
-            Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
-        })
-        .await
-    }
-
     /// Finishes what waits, closes every connection and ends the threads.
     ///
     /// Reads that take longer than half a second are cut off; a write runs to its end.
     /// Later calls of `read` and `write`, by whatever handle, answer [`Error::Closed`].
     pub async fn close(&self) {
         let inner = Arc::clone(&self.inner);
+        inner.is_closing.store(true, Ordering::Relaxed);
         let closing = tokio::task::spawn_blocking(move || {
             let threads =
                 std::mem::take(&mut *inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -381,25 +333,6 @@ impl Database {
             tracing::error!("the database could not be closed in order");
         }
     }
-
-    /// Runs `work` on a connection of its own, off the runtime and off the readers.
-    async fn apart<F, T>(&self, role: Role, work: F) -> Result<T>
-    where
-        F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || work(&mut connection::open(&inner.options, role)?)).await
-    }
-}
-
-/// Runs `work` off the runtime; a panic in it is an error.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
 }
 
 fn options(settings: &Settings) -> Result<Options> {

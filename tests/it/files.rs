@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use houseboat::database::Clock;
 use houseboat::database::Database;
+use houseboat::database::Depth;
 use houseboat::database::Error;
 use houseboat::database::Result;
 
@@ -136,7 +137,7 @@ async fn a_check_finds_a_damaged_page() {
             .await
             .unwrap();
     }
-    assert!(database.check().await.unwrap().is_ok());
+    assert!(database.check(Depth::Full).await.unwrap().is_ok());
     database.close().await;
     let path = settings(folder.path()).path;
     let mut bytes = std::fs::read(&path).unwrap();
@@ -145,7 +146,7 @@ async fn a_check_finds_a_damaged_page() {
     }
     std::fs::write(&path, bytes).unwrap();
     let database = Database::open(&settings(folder.path()), Clock::system()).unwrap();
-    let report = database.check().await;
+    let report = database.check(Depth::Full).await;
     assert!(report.map_or(true, |report| !report.is_ok()));
 }
 
