@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use houseboat::database::Clock;
 use houseboat::database::Database;
+use houseboat::database::Depth;
+use houseboat::database::Error;
 use houseboat::database::Migrations;
 use houseboat::database::Settings;
 use houseboat::database::Target;
@@ -160,9 +162,16 @@ async fn a_damaged_file_is_not_migrated() {
         error.contains("nothing was changed") && error.contains("damaged"),
         "{error}"
     );
+    assert!(copies(folder.path()).is_empty());
     database.close().await;
-    assert_eq!(names(folder.path()), ["test.sqlite3"]);
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    // Once it is known to be damaged it takes no writes at all, and what lacks nothing opens all the same.
+    let database = open(&path);
+    let report = database.check(Depth::Full).await;
+    assert!(report.map_or(true, |report| !report.is_ok()));
+    let refused = database.migrate(&[MORE]).await;
+    assert!(matches!(refused, Err(Error::Damaged)), "{refused:?}");
+    assert!(database.migrate(&[NOTES]).await.unwrap().is_empty());
 }
 
 #[tokio::test]

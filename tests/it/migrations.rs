@@ -297,3 +297,26 @@ async fn a_target_that_there_is_not_is_refused_with_those_that_there_are() {
         assert!(error.contains("such as site:V3"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn books_in_their_first_shape_are_read() {
+    let (_folder, database) = database().await;
+    let write = database.write(|tx| {
+        Ok(tx.execute_batch(
+            "ALTER TABLE migrations_notes RENAME TO newer;
+             CREATE TABLE migrations_notes (
+                 version int4 PRIMARY KEY,
+                 name VARCHAR(255),
+                 applied_on VARCHAR(255),
+                 checksum VARCHAR(255)
+             );
+             INSERT INTO migrations_notes
+             SELECT version, name, '2026-11-21T05:20:32.159517848Z', checksum FROM newer;
+             DROP TABLE newer;",
+        )?)
+    });
+    write.await.unwrap();
+    assert_eq!(database.migrate(&[MORE]).await.unwrap().len(), 1);
+    let steps = database.migrations(&[MORE]).await.unwrap();
+    assert!(steps.iter().all(|step| step.applied_at.is_some()));
+}

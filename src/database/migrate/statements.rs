@@ -52,9 +52,13 @@ fn run_all(
         .next()
         .map_err(|error| (start(sql, end, &error), error))?
     {
+        // As it stands in the file, but for parameters, which no migration has.
         let text = statement.expanded_sql().unwrap_or_default();
-        let begin = sql[end..].find(&text).map_or(end, |found| end + found);
-        end = begin + text.len().min(sql.len() - begin);
+        let mut begin = end;
+        if let Some(found) = sql[end..].find(&text) {
+            begin = end + found;
+            end = begin + text.len();
+        }
         let mut rows = statement.raw_query();
         while rows.next().map_err(|error| (begin, error))?.is_some() {}
     }
