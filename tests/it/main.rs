@@ -19,6 +19,7 @@ mod load;
 mod migrations;
 mod monitor;
 mod queue;
+mod recover;
 mod restore;
 mod schedule;
 mod start;
