@@ -5,6 +5,7 @@ mod check;
 mod copying;
 mod jobs;
 mod migrate;
+mod recover;
 mod restore;
 
 use std::io::Write as _;
@@ -50,6 +51,12 @@ enum Command {
     Backup {
         /// The file to make
         file: PathBuf,
+    },
+    /// Bring what can be read of a damaged database into a new file
+    Recover {
+        /// The file to make; the database's name with .recovered by default
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
     },
     /// Put a copy of another file in the place of the database, and keep what was there
     Restore {
@@ -99,6 +106,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Serve => app::serve(app, config).await,
             Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Backup { file } => backup::run(&config, &file).await,
+            Command::Recover { to } => recover::run(&app, &config, to),
             Command::Restore { file } => restore::run(&config, &file).await,
             Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,

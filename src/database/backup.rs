@@ -155,16 +155,16 @@ pub(super) fn make(
 
 /// A file that is being written, removed when it is dropped unfinished.
 #[derive(Debug)]
-struct Partial {
-    path: PathBuf,
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
     /// Locked: two backups to one name would write into the same file.
-    file: File,
+    pub(super) file: File,
     is_finished: bool,
 }
 
 impl Partial {
     /// Takes over what a killed one left.
-    fn begin(to: &Path) -> Result<Self> {
+    pub(super) fn begin(to: &Path) -> Result<Self> {
         if to.symlink_metadata().is_ok() {
             return Err(Error::Backup(format!(
                 "{} exists already: give a name that is free",
@@ -201,11 +201,15 @@ impl Partial {
         };
         let emptied = partial.file.set_len(0);
         emptied.map_err(|error| failed(&partial.path, &error))?;
+        // They would be applied to what is written now.
+        for ending in ["-journal", "-wal", "-shm"] {
+            remove(&connection::beside(&partial.path, ending));
+        }
         Ok(partial)
     }
 
     /// Gives the file its name; it is synced already.
-    fn finish(mut self, to: &Path) -> Result<()> {
+    pub(super) fn finish(mut self, to: &Path) -> Result<()> {
         std::fs::rename(&self.path, to).map_err(|error| failed(to, &error))?;
         self.is_finished = true;
         sync_folder(folder(to)).map_err(|error| failed(to, &error))

@@ -97,7 +97,13 @@ pub(super) fn open_as_it_is(path: &Path) -> Result<Connection> {
 pub(super) fn into_one_file(path: &Path, busy_timeout_ms: u32) -> Result<()> {
     let look = "SELECT count(*) FROM sqlite_schema";
     // Whoever opens it to write brings the WAL into it at the end, even into garbage.
-    open_as_it_is(path)?.query_row(look, [], |_| Ok(()))?;
+    let looked = open_as_it_is(path)?.query_row(look, [], |_| Ok(()));
+    if let Err(error) = looked
+        // A write that was broken off is rolled back by who may write.
+        && error.sqlite_error_code() != Some(ffi::ErrorCode::ReadOnly)
+    {
+        return Err(error.into());
+    }
     let connection = open_bare(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_millis(busy_timeout_ms.into()))?;
     connection.query_row(look, [], |_| Ok(()))?;

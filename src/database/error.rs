@@ -42,6 +42,9 @@ pub enum Error {
     /// Nothing was restored; the database is as it was.
     #[error("cannot restore: {0}")]
     Restore(String),
+    /// Nothing was recovered.
+    #[error("cannot recover: {0}")]
+    Recover(String),
     /// The closure panicked; what it wrote is rolled back.
     #[error("the closure panicked: {0}")]
     Panicked(String),

@@ -363,6 +363,12 @@ fn not_restored(error: Error) -> Error {
 fn unreadable(from: &Path) -> impl FnOnce(Error) -> Error {
     move |error| match error {
         Error::Backup(reason) => Error::Restore(reason),
+        Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+            Error::Restore(format!(
+                "{0} is amid a write that was broken off, of which {0}-journal tells: open it once with sqlite3",
+                from.display()
+            ))
+        }
         error => {
             let reason = error.to_string();
             Error::Restore(format!("{} cannot be read: {reason}", from.display()))

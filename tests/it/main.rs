@@ -21,6 +21,7 @@ mod migration_processes;
 mod migrations;
 mod monitor;
 mod queue;
+mod recover;
 mod restore;
 mod schedule;
 mod start;

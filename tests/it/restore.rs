@@ -246,6 +246,44 @@ async fn a_file_is_restored_with_its_own_wal_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_write_that_was_broken_off_is_rolled_back_in_the_old_file_and_refused_in_the_new() {
+    let (folder, path) = two_files(2_000).await;
+    let data = path.parent().unwrap();
+    let other = folder.path().join("other");
+    let conn = open(&path);
+    let sql =
+        "PRAGMA journal_mode = delete; PRAGMA cache_size = 1; BEGIN; UPDATE notes SET text = id";
+    conn.execute_batch(sql).unwrap();
+    std::fs::copy(&path, &other).unwrap();
+    std::fs::copy(
+        data.join("test.sqlite3-journal"),
+        folder.path().join("other-journal"),
+    )
+    .unwrap();
+    drop(conn);
+    let refused = restore(folder.path(), "other");
+    assert!(
+        refused
+            .err
+            .contains("other is amid a write that was broken off"),
+        "{}",
+        refused.err
+    );
+    std::fs::copy(&other, &path).unwrap();
+    std::fs::copy(
+        folder.path().join("other-journal"),
+        data.join("test.sqlite3-journal"),
+    )
+    .unwrap();
+    let restored = restore(folder.path(), "copy");
+    assert_eq!(restored.code, Some(0), "{}", restored.err);
+    assert_eq!(notes(&path), 1_000);
+    let longest = "SELECT min(length(text)) FROM notes";
+    assert!(number(&open(&kept(data)), longest) > 100);
+    assert_eq!(notes(&kept(data)), 2_000);
+}
+
+#[tokio::test]
 async fn a_second_name_that_a_kill_left_goes_with_the_next_try() {
     let (folder, path) = two_files(20).await;
     let data = path.parent().unwrap();
