@@ -142,11 +142,10 @@ impl Wal {
     /// Nobody writes: a good time.
     pub(super) fn idle(&mut self, connection: &Connection) {
         self.checkpoint(connection);
-        let is_long = || bytes(&self.path) > self.size_limit;
-        if self.is_home && is_long() && !self.is_replicated(connection) {
+        if self.is_home && self.is_too_long() && !self.is_replicated(connection) {
             self.cut_back(connection, CUT_WAIT_IDLE);
             // Readers may have been in the way.
-            self.is_long = is_long();
+            self.is_long = self.is_too_long();
         }
         self.idle_tries += 1;
     }
@@ -213,6 +212,10 @@ impl Wal {
                 "another process keeps the WAL growing: what is written cannot be brought into the file until it lets go"
             );
         }
+    }
+
+    fn is_too_long(&self) -> bool {
+        bytes(&self.path) > self.size_limit
     }
 
     fn is_replicated(&self, connection: &Connection) -> bool {

@@ -10,4 +10,5 @@ pub(crate) mod process;
 pub(crate) mod site;
 pub(crate) mod sources;
 pub(crate) mod targets;
+pub(crate) mod tmpfs;
 pub(crate) mod waiting;
