@@ -16,6 +16,7 @@ mod http;
 mod lifecycle;
 mod load;
 mod migrations;
+mod model;
 mod monitor;
 mod queue;
 mod schedule;
