@@ -120,23 +120,22 @@ async fn main() {
         // `cargo bench` runs every bench without arguments.
         return;
     };
-    let router: Router = if mode == "hello" {
-        Router::new().route("/hello", get(hello))
+    let hello_only: Router = Router::new().route("/hello", get(hello));
+    let router = if mode == "hello" {
+        hello_only
     } else {
+        let database = open(PathBuf::from(folder), &mode).await;
         let routes = Router::new()
-            .route("/hello", get(hello))
             .route("/read/{id}", get(read))
-            .route("/insert/{item}", post(insert));
-        routes.with_state(open(PathBuf::from(folder), &mode).await)
-    };
-    let router = if mode == "site" {
-        houseboat::http::router(
-            router,
-            Assets::default(),
-            &houseboat::http::Settings::default(),
-        )
-    } else {
-        router
+            .route("/insert/{item}", post(insert))
+            .with_state(database.clone())
+            .merge(hello_only);
+        if mode == "site" {
+            let settings = houseboat::http::Settings::default();
+            houseboat::http::router(routes, Assets::default(), &settings, &database)
+        } else {
+            routes
+        }
     };
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
         .await

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             .migrations(site::MIGRATIONS)
             .routes(site::routes())
             .assets(site::assets().clone())
+            .on_damage(site::tell_of_damage)
             .jobs(
                 Jobs::default()
                     .register::<site::CheckDueMonitors>()

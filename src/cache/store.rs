@@ -22,6 +22,7 @@ use crate::cache::eviction;
 use crate::database;
 use crate::database::Clock;
 use crate::database::Database;
+use crate::database::Depth;
 use crate::database::Limits;
 use crate::database::Synchronous;
 use crate::database::connection::Options;
@@ -283,6 +284,8 @@ impl Store {
             group_max: 256,
             read_time: TIME,
             write_time: TIME,
+            slow_time: Duration::MAX,
+            marks_damage: false,
         };
         let clock = self.inner.clock.clone();
         let database = Database::open_with(options(&self.inner.settings), limits, clock)?;
@@ -318,6 +321,8 @@ pub(super) async fn check(settings: &Settings) -> database::Result<database::Rep
         group_max: 1,
         read_time: TIME,
         write_time: TIME,
+        slow_time: Duration::MAX,
+        marks_damage: false,
     };
     if what_is_at(&settings.path) == Kind::Other {
         return Err(database::Error::Open {
@@ -326,7 +331,7 @@ pub(super) async fn check(settings: &Settings) -> database::Result<database::Rep
         });
     }
     let database = Database::open_with(options(settings), limits, Clock::system())?;
-    let report = database.check().await;
+    let report = database.check(Depth::Full).await;
     database.close().await;
     report
 }
@@ -340,6 +345,7 @@ fn options(settings: &Settings) -> Options {
         cache_pages: 2_000,
         journal_size_limit_bytes: 16 * 1024 * 1024,
         mmap_bytes: 0,
+        warnings: Vec::new(),
     }
 }
 

@@ -171,6 +171,8 @@ impl<'a> Loader<'a> {
         self.check_across(&config);
         let origin = |section: &str, key: &str| self.layers.origin(section, key);
         config.printed = print::list(self.schema, &self.sections, origin);
+        // Only now: what is printed is what was set.
+        config.database.decide(environment);
         let problems = self.layers.into_problems();
         if problems.is_empty() {
             Ok(config)

@@ -1,5 +1,9 @@
 //! Whether a file is whole.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
 use rusqlite::Connection;
 
 use crate::database::Result;
@@ -7,30 +11,73 @@ use crate::database::Result;
 /// No more problems than this are listed: a damaged file has them by the thousand.
 const PROBLEMS_MAX: usize = 100;
 
+/// So many steps of SQLite's machine lie between two looks at whether to go on.
+const STEPS: i32 = 100_000;
+
+/// How closely a file is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Its structure: every page and every row, but not whether the indexes hold what the tables do.
+    ///
+    /// See <https://sqlite.org/pragma.html#pragma_quick_check>.
+    Quick,
+    /// All of that, its indexes and its foreign keys.
+    Full,
+}
+
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
-    /// What is wrong, in SQLite's words; empty when the file is whole. At most 100 are listed.
+    /// What is damaged, in SQLite's words; empty when the file is whole. At most 100 are listed.
     pub problems: Vec<String>,
+    /// Rows that break a rule of the schema: what they refer to is missing, or a value is not what it should be.
+    /// The file is whole all the same. At most 100 are listed.
+    pub violations: Vec<String>,
 }
 
 impl Report {
     /// Whether nothing was found.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.problems.is_empty()
+        self.problems.is_empty() && self.violations.is_empty()
     }
 }
 
-/// Reads the whole file: its structure, its indexes, its constraints and its foreign keys.
-///
-/// Takes a time that grows with the file. See <https://sqlite.org/pragma.html#pragma_integrity_check>.
-pub(super) fn full(connection: &Connection) -> Result<Report> {
-    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})"))?;
-    let lines = statement
-        .query_map([], |row| row.get::<_, String>(0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut problems: Vec<_> = lines.into_iter().filter(|line| line != "ok").collect();
+/// Reads the file, and gives up when `stop` is set; takes a time that grows with the file.
+pub(super) fn check(
+    connection: &Connection,
+    depth: Depth,
+    stop: &Arc<AtomicBool>,
+) -> Result<Report> {
+    let stop = Arc::clone(stop);
+    connection.progress_handler(STEPS, Some(move || stop.load(Ordering::Relaxed)))?;
+    let mut report = Report::default();
+    let name = match depth {
+        Depth::Quick => "quick_check",
+        Depth::Full => "integrity_check",
+    };
+    let mut statement = connection.prepare(&format!("PRAGMA {name}({PROBLEMS_MAX})"))?;
+    for line in statement.query_map([], |row| row.get::<_, String>(0))? {
+        let line = line?;
+        if is_violation(&line) {
+            report.violations.push(line);
+        } else if line != "ok" {
+            report.problems.push(line);
+        }
+    }
+    if depth == Depth::Full {
+        foreign_keys(connection, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// Whether a line is about a row that the schema does not allow, and not about the file.
+fn is_violation(line: &str) -> bool {
+    line.contains(" value in ") || line.starts_with("CHECK constraint failed in ")
+}
+
+fn foreign_keys(connection: &Connection, report: &mut Report) -> Result<()> {
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let broken = statement.query_map([], |row| {
         let (table, row_id, parent): (String, Option<i64>, String) =
@@ -41,7 +88,15 @@ pub(super) fn full(connection: &Connection) -> Result<Report> {
         ))
     })?;
     for line in broken.take(PROBLEMS_MAX) {
-        problems.push(line?);
+        report.violations.push(line?);
     }
-    Ok(Report { problems })
+    Ok(())
+}
+
+/// Lets everything else on this machine go first, for as long as this thread lives.
+pub(super) fn go_last() {
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), 19) {
+        tracing::debug!(%error, "the thread keeps its priority");
+    }
 }

@@ -2,6 +2,11 @@
 //!
 //! The only place that opens a connection to a file.
 
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -14,6 +19,7 @@ use rusqlite::ffi;
 use crate::database::Error;
 use crate::database::Result;
 use crate::database::Synchronous;
+use crate::database::place;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +39,12 @@ pub(crate) struct Options {
     pub(crate) cache_pages: u32,
     pub(crate) journal_size_limit_bytes: u64,
     pub(crate) mmap_bytes: u64,
+    /// What the guards found, and did not refuse.
+    pub(crate) warnings: Vec<String>,
 }
+
+/// What is said of a file that is something else.
+pub(super) const FOREIGN: &str = "this file is not a SQLite database";
 
 /// Prepared statements kept by each connection: a site has some dozens, and each is a few kilobytes.
 const STATEMENTS_MAX: usize = 128;
@@ -41,11 +52,82 @@ const STATEMENTS_MAX: usize = 128;
 /// Opens one connection outside the pool: for the writer, for migrations, for checks.
 pub(crate) fn open(options: &Options, role: Role) -> Result<Connection> {
     if role == Role::Writer {
+        refuse_obstacles(&options.path)?;
         make_directory(&options.path)?;
     }
     manager(options, role)
         .connect()
         .map_err(|error| open_error(&options.path, &error))
+}
+
+/// Opens a file that a copy is to be written into.
+///
+/// It has no journal and is not synced, because half a copy is of no use to anybody: whoever writes it syncs it at its end.
+pub(super) fn open_copy(path: &Path) -> Result<Connection> {
+    let connection = open_bare(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    for (name, value) in [("journal_mode", "off"), ("synchronous", "off")] {
+        connection
+            .pragma_update_and_check(None, name, value, |_| Ok(()))
+            .or_else(no_row)?;
+    }
+    Ok(connection)
+}
+
+/// Opens a file as it is, to be read only; it need not be one of ours, nor be sound.
+pub(super) fn open_as_it_is(path: &Path) -> Result<Connection> {
+    let connection = open_bare(&address(path), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+/// The name by which a file is opened so that nothing is made beside it.
+///
+/// SQLite makes a `-wal` and a `-shm` for a reader of a file that is in WAL mode and has none, and leaves them there.
+/// Where there is no `-wal`, nobody has the file open in that mode, and it may be read as one that does not change.
+/// To look at the header opens and closes the file, which costs this process any locks it holds on it:
+/// so this is for files that it has not open otherwise.
+pub(super) fn address(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if beside(&path, "-wal").exists() || !is_in_wal_mode(&path) {
+        return path;
+    }
+    let mut address = OsString::from("file://");
+    let mut start = 0;
+    let bytes = path.as_os_str().as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        // These would end the path, or begin an escape.
+        if matches!(byte, b'%' | b'?' | b'#') {
+            address.push(OsStr::from_bytes(&bytes[start..at]));
+            address.push(format!("%{byte:02x}"));
+            start = at + 1;
+        }
+    }
+    address.push(OsStr::from_bytes(&bytes[start..]));
+    address.push("?immutable=1");
+    address.into()
+}
+
+/// `site.sqlite3-wal` for `site.sqlite3`.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// What the header says: its bytes 18 and 19 are 2 for a file in WAL mode.
+fn is_in_wal_mode(path: &Path) -> bool {
+    let mut header = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[18] == 2 && header[19] == 2
+}
+
+fn open_bare(path: &Path, access: OpenFlags) -> Result<Connection> {
+    let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    SqliteConnectionManager::file(path)
+        .with_flags(access)
+        .connect()
+        .map_err(|error| open_error(path, &error))
 }
 
 /// What the pool opens connections with.
@@ -136,6 +218,17 @@ fn refusal(reason: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_MISUSE), Some(reason))
 }
 
+/// Refuses a path at which there can be no database, before anything is made.
+pub(super) fn refuse_obstacles(path: &Path) -> Result<()> {
+    match place::obstacle(path) {
+        Some(reason) => Err(Error::Open {
+            path: path.to_owned(),
+            reason,
+        }),
+        None => Ok(()),
+    }
+}
+
 fn make_directory(path: &Path) -> Result<()> {
     let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(());
@@ -148,7 +241,12 @@ fn make_directory(path: &Path) -> Result<()> {
 
 pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> Error {
     let hint = match error.sqlite_error_code() {
-        Some(ffi::ErrorCode::NotADatabase) => ": this file is not a SQLite database",
+        Some(ffi::ErrorCode::NotADatabase) => {
+            return Error::Open {
+                path: path.to_owned(),
+                reason: FOREIGN.to_owned(),
+            };
+        }
         Some(ffi::ErrorCode::CannotOpen) => {
             ": does it exist, and may this user read and write it and its directory?"
         }

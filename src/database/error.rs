@@ -1,5 +1,6 @@
 //! What can go wrong with a database file.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Any error at all, to be carried.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+thread_local! {
+    /// What SQLite said of a damaged file on this thread, even if the closure then made something else of it.
+    static CORRUPTION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
 /// What can go wrong with a database file.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +36,9 @@ pub enum Error {
     /// Migrations could not be applied; the file is as it was.
     #[error("cannot migrate: {0}")]
     Migrate(String),
+    /// No backup was made, and none was begun that is left over.
+    #[error("cannot back up: {0}")]
+    Backup(String),
     /// The closure panicked; what it wrote is rolled back.
     #[error("the closure panicked: {0}")]
     Panicked(String),
@@ -113,9 +122,37 @@ impl From<rusqlite::Error> for Error {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(code) if is_corruption(code) => {
+                CORRUPTION.set(Some(error.to_string()));
+                Self::Sqlite(error)
+            }
             _ => Self::Sqlite(error),
         }
     }
+}
+
+fn is_corruption(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+}
+
+/// What SQLite has said of a damaged file since the last call on this thread, or says in this error.
+pub(super) fn take_corruption(error: Option<&Error>) -> Option<String> {
+    CORRUPTION.take().or_else(|| {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = error.map(|error| error as _);
+        while let Some(error) = source {
+            if let Some(error) = error.downcast_ref::<rusqlite::Error>()
+                && error.sqlite_error_code().is_some_and(is_corruption)
+            {
+                return Some(error.to_string());
+            }
+            source = match error.downcast_ref::<Error>() {
+                // `transparent` would skip the reason itself.
+                Some(Error::Abort(reason)) => Some(reason.as_ref()),
+                _ => error.source(),
+            };
+        }
+        None
+    })
 }
 
 /// Says what to do where SQLite's own words do not.

@@ -1,4 +1,4 @@
-//! Whether memory-mapped reading is safe: who else writes, and with which SQLite.
+//! Whether the SQLite of every process that writes is fit for it, and memory-mapped reading safe.
 //!
 //! SQLite 3.7.0 to 3.51.2 has a race when a WAL is reset while another connection checkpoints
 //! (fixed in 3.51.3, and on the branches in 3.50.7 and 3.44.6: <https://sqlite.org/wal.html#walresetbug>).
@@ -20,26 +20,25 @@ const VERSION_WAIT: Duration = Duration::from_secs(5);
 /// The first Litestream whose SQLite has the fix.
 const LITESTREAM_MIN: (u32, u32, u32) = (0, 5, 17);
 
-/// Decides `mmap_size` from the setting (`None` is `auto`) and from what this machine has.
+/// Decides `mmap_size` from the setting (`None` is `auto`) and from what this machine has; with a warning, where
+/// something that writes is too old.
 ///
 /// # Errors
 ///
 /// A sentence for people when a size was asked for that is not safe here.
-pub(super) fn mmap_bytes(asked: Option<u64>) -> Result<u64, String> {
-    let danger = match asked {
-        Some(0) => None,
-        _ => danger(rusqlite::version_number(), litestream_version().as_deref()),
-    };
-    decide(asked, danger)
+pub(super) fn mmap_bytes(asked: Option<u64>) -> Result<(u64, Option<String>), String> {
+    decide(
+        asked,
+        danger(rusqlite::version_number(), litestream_version().as_deref()),
+    )
 }
 
-fn decide(asked: Option<u64>, danger: Option<String>) -> Result<u64, String> {
+fn decide(asked: Option<u64>, danger: Option<String>) -> Result<(u64, Option<String>), String> {
     match (asked, danger) {
-        (None, None) => Ok(MMAP_BYTES),
-        (Some(bytes), None) => Ok(bytes),
-        (None, Some(danger)) => {
-            tracing::warn!("memory-mapped reading is off: {danger}");
-            Ok(0)
+        (None, None) => Ok((MMAP_BYTES, None)),
+        (Some(bytes), None) => Ok((bytes, None)),
+        (None | Some(0), Some(danger)) => {
+            Ok((0, Some(format!("memory-mapped reading is off: {danger}"))))
         }
         (Some(bytes), Some(danger)) => Err(format!(
             "database.mmap_bytes = {bytes} would risk the file: {danger}; set it to \"auto\" or 0"
@@ -135,7 +134,14 @@ mod tests {
     #[test]
     fn auto_is_off_and_a_number_is_refused_beside_an_old_litestream() {
         let danger = || danger(3_053_002, Some("v0.5.9"));
-        assert_eq!(decide(None, danger()), Ok(0));
+        for asked in [None, Some(0)] {
+            let (bytes, warning) = decide(asked, danger()).unwrap();
+            assert_eq!(bytes, 0);
+            assert!(
+                warning.is_some_and(|warning| warning.contains("v0.5.9")),
+                "{asked:?}"
+            );
+        }
         let refusal = decide(Some(4096), danger()).unwrap_err();
         assert!(refusal.contains("mmap_bytes = 4096"), "{refusal}");
         assert!(refusal.contains("v0.5.9"), "{refusal}");
@@ -144,7 +150,8 @@ mod tests {
     #[test]
     fn auto_is_the_guides_size_where_everything_has_the_fix() {
         for litestream in [None, Some("v0.5.17"), Some("0.6.0")] {
-            assert_eq!(decide(None, danger(3_053_002, litestream)), Ok(MMAP_BYTES));
+            let decided = decide(None, danger(3_053_002, litestream));
+            assert_eq!(decided, Ok((MMAP_BYTES, None)));
         }
     }
 

@@ -7,27 +7,49 @@
 //!
 //! Left to others: what the tables are. The cache is a file of its own, of the same kind.
 
+mod backup;
 mod check;
 mod clock;
 pub(crate) mod connection;
 mod error;
+mod filesystem;
+mod group;
 mod guard;
+mod health;
+mod keeper;
+mod lanes;
 mod migrate;
+mod place;
 mod readers;
+mod running;
 mod settings;
+mod slow;
+mod stats;
+mod temporary;
 mod transaction;
+mod upkeep;
+mod wal;
 mod writer;
 
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use self::check::Depth;
+use tempfile::TempDir;
+
+pub use self::backup::Backup;
+pub use self::backup::Progress;
 pub use self::check::Report;
 pub use self::clock::Clock;
 pub use self::error::BoxError;
@@ -35,15 +57,25 @@ pub use self::error::Error;
 pub use self::error::Result;
 pub(crate) use self::error::chain;
 pub(crate) use self::error::panic_text;
+pub use self::health::Damage;
+pub use self::keeper::Keeper;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
+pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;
+pub use self::stats::Pages;
+pub use self::stats::Stats;
+pub use self::stats::Work;
 pub use self::transaction::Transaction;
 
 use self::connection::Options;
 use self::connection::Role;
+use self::health::Health;
 use self::readers::Readers;
+use self::running::Around;
+use self::running::Running;
+use self::slow::SlowLog;
 use self::writer::Writer;
 
 /// How long reads may go on once the database is being closed.
@@ -67,7 +99,13 @@ struct Inner {
     clock: Clock,
     readers: Readers,
     writer: Writer,
+    health: Arc<Health>,
+    slow: Arc<SlowLog>,
+    /// Ends checks, which nobody waits for then.
+    is_closing: Arc<AtomicBool>,
     threads: Mutex<Threads>,
+    /// The folder that goes with it ([`Database::open_temporary`]).
+    temporary: OnceLock<TempDir>,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +114,7 @@ struct Threads {
     writer: Option<JoinHandle<()>>,
 }
 
-/// How many threads there are, how many may wait, how many commit together.
+/// How many threads there are, how many may wait, how many commit together; what is slow, and who is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) readers: usize,
@@ -84,6 +122,9 @@ pub(crate) struct Limits {
     pub(crate) group_max: usize,
     pub(crate) read_time: Duration,
     pub(crate) write_time: Duration,
+    pub(crate) slow_time: Duration,
+    /// Whether damage is noted beside the file; not for one that is made anew then.
+    pub(crate) marks_damage: bool,
 }
 
 impl Database {
@@ -94,7 +135,8 @@ impl Database {
     /// # Errors
     ///
     /// [`Error::Open`] when the file cannot be opened, is not a database, or a PRAGMA did not take;
-    /// when `mmap_bytes` asks for what is not safe with this SQLite or the `litestream` on the PATH.
+    /// when `mmap_bytes` asks for what is not safe with this SQLite or the `litestream` on the PATH;
+    /// when the folder is on a network file system and `network_filesystem` is not `Allow`.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self> {
         let limits = Limits {
             readers: settings.reader_count(),
@@ -102,29 +144,57 @@ impl Database {
             group_max: settings.group_max,
             read_time: settings.read_timeout(),
             write_time: settings.write_timeout(),
+            slow_time: settings.slow_time(),
+            marks_damage: true,
         };
-        Self::open_with(options(settings)?, limits, clock)
+        let options = options(settings)?;
+        for warning in &options.warnings {
+            tracing::warn!("{warning}");
+        }
+        Self::open_with(options, limits, clock)
+    }
+
+    /// Refuses settings with which nothing can be opened, before anything is made, and before this process has the
+    /// file open.
+    pub(crate) fn refuse(settings: &Settings) -> Result<()> {
+        connection::refuse_obstacles(&settings.path)?;
+        if place::is_foreign(&settings.path) {
+            return Err(Error::Open {
+                path: settings.path.clone(),
+                reason: connection::FOREIGN.to_owned(),
+            });
+        }
+        options(settings).map(drop)
     }
 
     pub(crate) fn open_with(options: Options, limits: Limits, clock: Clock) -> Result<Self> {
         let connection = connection::open(&options, Role::Writer)?;
-        let (writer, writer_thread) = Writer::start(
-            connection,
-            clock.clone(),
-            limits.waiting_max,
-            limits.group_max,
-        )?;
-        let (readers, reader_threads) =
-            Readers::start(&options, limits.readers, limits.waiting_max)?;
+        let health = Arc::new(Health::open(&options.path, limits.marks_damage));
+        let slow = Arc::new(SlowLog::new(limits.slow_time));
+        let around = Around {
+            // As many again for what takes long.
+            running: Running::new(limits.readers * 2),
+            health: Arc::clone(&health),
+            slow: Arc::clone(&slow),
+            clock: clock.clone(),
+        };
+        let (waiting_max, group_max) = (limits.waiting_max, limits.group_max);
+        let (writer, writer_thread) =
+            Writer::start(connection, &options, &around, waiting_max, group_max)?;
+        let (readers, reader_threads) = Readers::start(&options, around, waiting_max)?;
         let inner = Inner {
             options,
             clock,
             readers,
             writer,
+            health,
+            slow,
+            is_closing: Arc::default(),
             threads: Mutex::new(Threads {
                 readers: reader_threads,
                 writer: Some(writer_thread),
             }),
+            temporary: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -160,17 +230,22 @@ impl Database {
     /// ([`Connection::unchecked_transaction`]); it ends with the closure.
     /// If the caller is dropped, `work` is not begun, or its statement is cut off.
     ///
+    /// A place in the code whose reads take longer than 10 ms gets threads of its own for them, so that short reads
+    /// never wait behind long ones.
+    ///
     /// # Errors
     ///
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
     /// `waiting_max` reads wait already; [`Error::Timeout`] after `read_timeout_ms`, the wait for its turn included:
     /// a statement that runs is cut off then, other code of `work` is not; [`Error::Closed`].
-    pub async fn read<F, T>(&self, work: F) -> Result<T>
+    #[track_caller]
+    pub fn read<F, T>(&self, work: F) -> impl Future<Output = Result<T>> + Send + use<'_, F, T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.readers.read(self.read_time, work).await
+        let place = Location::caller();
+        self.inner.readers.read(self.read_time, place, work)
     }
 
     /// Runs `work` in one transaction on the writer, and answers once it is committed.
@@ -199,13 +274,16 @@ impl Database {
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
     /// `waiting_max` writes wait already; [`Error::Timeout`] if its turn has not come after `write_timeout_ms`;
     /// [`Error::Busy`] when another process holds the file;
+    /// [`Error::DiskFull`]; [`Error::Damaged`] once the file is known to be damaged;
     /// [`Error::RolledBack`] when the commit failed; [`Error::Closed`].
-    pub async fn write<F, T>(&self, work: F) -> Result<T>
+    #[track_caller]
+    pub fn write<F, T>(&self, work: F) -> impl Future<Output = Result<T>> + Send + use<'_, F, T>
     where
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.inner.writer.write(self.write_time, work).await
+        let place = Location::caller();
+        self.inner.writer.write(self.write_time, place, work)
     }
 
     /// The time by this database's clock, in whole milliseconds.
@@ -225,49 +303,10 @@ impl Database {
         &self.inner.options.path
     }
 
-    /// Applies what the file lacks of each set, in one transaction, and says what that was.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Migrate`] when a statement fails, an applied file was changed, the file is newer than the program,
-    /// or a foreign key would point nowhere; the file is then as it was.
-    pub async fn migrate(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        let sets = sets.to_vec();
-        self.apart(Role::Writer, move |connection| {
-            migrate::apply(connection, &sets)
-        })
-        .await
-    }
-
-    /// Lists the migrations of each set and whether they are applied, and changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Migrate`] when an applied file was changed, or the file is newer than the program.
-    pub async fn migrations(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        let sets = sets.to_vec();
-        self.apart(Role::Reader, move |connection| {
-            migrate::status(connection, &sets)
-        })
-        .await
-    }
-
-    /// Reads the whole file and says what is wrong with it; takes a time that grows with the file.
-    ///
-    /// # Errors
-    ///
-    /// When the file is too damaged to be read at all.
-    pub async fn check(&self) -> Result<Report> {
-        self.apart(Role::Reader, |connection| check::full(connection))
-            .await
-    }
-
-    /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
-    pub(crate) async fn checkpoint(&self) -> Result<()> {
-        self.apart(Role::Writer, |connection| {
-            Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
-        })
-        .await
+    /// What was found when it was opened that is no reason to refuse it, and nothing to leave so; a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.options.warnings
     }
 
     /// Finishes what waits, closes every connection and ends the threads.
@@ -276,6 +315,7 @@ impl Database {
     /// Later calls of `read` and `write`, by whatever handle, answer [`Error::Closed`].
     pub async fn close(&self) {
         let inner = Arc::clone(&self.inner);
+        inner.is_closing.store(true, Ordering::Relaxed);
         let closing = tokio::task::spawn_blocking(move || {
             let threads =
                 std::mem::take(&mut *inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -290,26 +330,17 @@ impl Database {
             tracing::error!("the database could not be closed in order");
         }
     }
-
-    /// Runs `work` on a connection of its own, off the runtime and off the readers.
-    async fn apart<F, T>(&self, role: Role, work: F) -> Result<T>
-    where
-        F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
-            .await
-            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
-    }
 }
 
 fn options(settings: &Settings) -> Result<Options> {
-    let mmap_bytes =
-        guard::mmap_bytes(settings.mmap_bytes.into_option()).map_err(|reason| Error::Open {
-            path: settings.path.clone(),
-            reason,
-        })?;
+    let refused = |reason| Error::Open {
+        path: settings.path.clone(),
+        reason,
+    };
+    let network =
+        filesystem::guard(&settings.path, settings.network_filesystem).map_err(refused)?;
+    let (mmap_bytes, old) =
+        guard::mmap_bytes(settings.mmap_bytes.into_option()).map_err(refused)?;
     Ok(Options {
         path: settings.path.clone(),
         busy_timeout_ms: settings.busy_timeout_ms,
@@ -317,5 +348,6 @@ fn options(settings: &Settings) -> Result<Options> {
         cache_pages: settings.cache_pages,
         journal_size_limit_bytes: settings.journal_size_limit_bytes,
         mmap_bytes,
+        warnings: network.into_iter().chain(old).collect(),
     })
 }

@@ -22,7 +22,8 @@ const MMAP_BYTES_MAX: u64 = 0x7fff_0000;
 pub struct Settings {
     /// The file; `data/site.sqlite3` by default.
     pub path: PathBuf,
-    /// The number of reader threads, 1 to 64; `auto` by default, see [`Settings::reader_count`].
+    /// The number of reader threads, 1 to 64, and as many again for reads that take long; `auto` by default,
+    /// see [`Settings::reader_count`].
     pub readers: Auto<usize>,
     /// How long to wait for a lock, in milliseconds; 5 000 by default, 0 to 60 000.
     pub busy_timeout_ms: u32,
@@ -42,8 +43,16 @@ pub struct Settings {
     pub waiting_max: usize,
     /// How many writes share one commit at most; 256 by default, 1 to 10 000.
     pub group_max: usize,
+    /// A statement that takes longer is logged with its plan, in milliseconds; 100 by default, 1 to 3 600 000.
+    pub slow_ms: u64,
+    /// How often the file's structure is checked, in hours; 24 by default, 0 to 8 760, where 0 is never.
+    pub check_quick_hours: u32,
+    /// How often the whole file is checked, its indexes too, in hours; 168 by default, 0 to 8 760, where 0 is never.
+    pub check_full_hours: u32,
     /// Whether pending migrations are applied at start; true by default.
     pub migrate_at_start: bool,
+    /// Whether the file may be on a file system of another machine or process; `auto` by default.
+    pub network_filesystem: NetworkFilesystem,
 }
 
 /// What a commit survives.
@@ -56,7 +65,26 @@ pub enum Synchronous {
     Full,
 }
 
+/// Whether a database may be on NFS, SMB, 9p, FUSE and the like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkFilesystem {
+    /// As `Allow` in the environment `development`, and as `Refuse` in every other, and where there is none.
+    Auto,
+    /// It is not opened there.
+    Refuse,
+    /// It is opened there, with a warning.
+    Allow,
+}
+
 impl Settings {
+    /// Decides by the environment what is `auto` because of it.
+    pub(crate) fn decide(&mut self, environment: &str) {
+        if environment == "development" && self.network_filesystem == NetworkFilesystem::Auto {
+            self.network_filesystem = NetworkFilesystem::Allow;
+        }
+    }
+
     /// Returns the number of reader threads: `auto` is twice the cores, at least 4, at most 16.
     #[must_use]
     pub fn reader_count(&self) -> usize {
@@ -70,6 +98,12 @@ impl Settings {
     #[must_use]
     pub fn read_timeout(&self) -> Duration {
         Duration::from_millis(self.read_timeout_ms)
+    }
+
+    /// Returns from how long on a statement is slow.
+    #[must_use]
+    pub fn slow_time(&self) -> Duration {
+        Duration::from_millis(self.slow_ms)
     }
 
     /// Returns how long a write may wait for its turn.
@@ -98,6 +132,9 @@ impl Section for Settings {
         problems.range("busy_timeout_ms", self.busy_timeout_ms, 0..=60_000);
         problems.range("read_timeout_ms", self.read_timeout_ms, 1..=3_600_000);
         problems.range("write_timeout_ms", self.write_timeout_ms, 1..=3_600_000);
+        problems.range("slow_ms", self.slow_ms, 1..=3_600_000);
+        problems.range("check_quick_hours", self.check_quick_hours, 0..=8_760);
+        problems.range("check_full_hours", self.check_full_hours, 0..=8_760);
         problems.range("cache_pages", self.cache_pages, 10..=1_000_000);
         let journal = self.journal_size_limit_bytes;
         problems.range("journal_size_limit_bytes", journal, 0..=1 << 40);

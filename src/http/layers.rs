@@ -13,7 +13,6 @@ use axum::http::header;
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use axum::routing::get;
 use tower::ServiceBuilder;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -28,6 +27,7 @@ use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
+use crate::database::Database;
 use crate::http::Assets;
 use crate::http::Error;
 use crate::http::Settings;
@@ -35,11 +35,12 @@ use crate::http::error::Look;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::explain;
 use crate::http::error::text;
+use crate::http::health;
 
 /// Puts the framework's routes beside a site's, and the layers around both.
 ///
 /// The site's routes must have their state already (`with_state`).
-pub fn router(routes: Router, assets: Assets, settings: &Settings) -> Router {
+pub fn router(routes: Router, assets: Assets, settings: &Settings, database: &Database) -> Router {
     let own = Assets::new(&[(
         "houseboat.css",
         include_bytes!("../../assets/houseboat/error.css"),
@@ -48,7 +49,7 @@ pub fn router(routes: Router, assets: Assets, settings: &Settings) -> Router {
         stylesheet: own.url("houseboat.css"),
     };
     let routes = routes
-        .route("/up", get(async || "up\n"))
+        .merge(health::routes(database))
         .merge(own.merge(assets).routes());
     layers(routes, look, settings)
 }

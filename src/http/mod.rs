@@ -1,10 +1,11 @@
 //! The server: layers, pages for errors, static files, liveness.
 //!
 //! [`router`] puts the layers around a site's routes, [`serve`] answers until it is told to stop.
-//! The paths `/up` and `/assets/` are the framework's; all others are the site's.
+//! The paths `/up`, `/ready` and `/assets/` are the framework's; all others are the site's.
 
 mod assets;
 mod error;
+mod health;
 mod layers;
 mod settings;
 

@@ -32,7 +32,8 @@ impl Maintenance {
 
     /// Prunes now and every ten minutes, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
+        let mended = || stop.run_until_cancelled(self.queue.database.mended());
+        while mended().await.is_some() {
             match self.prune().await {
                 Ok(0) => {}
                 Ok(pruned) => tracing::info!(pruned, "old jobs are pruned"),

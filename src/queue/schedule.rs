@@ -115,7 +115,9 @@ impl Scheduler {
 
     /// Enqueues what is due, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
+        // A damaged file takes no tick; the latest one is made up for once it is mended.
+        let mended = || stop.run_until_cancelled(self.queue.database.mended());
+        while mended().await.is_some() {
             let now = self.queue.database.now();
             let wait = match self.tick_at(now).await {
                 Ok(()) => self.until_next(now),

@@ -121,7 +121,8 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     /// Runs jobs until `stop`; then lets those that run end, or puts them back after `queue.stop_ms`.
     pub async fn run(&self, stop: CancellationToken) {
         let mut hands = Hands::default();
-        while !stop.is_cancelled() {
+        let mended = || stop.run_until_cancelled(self.queue.database.mended());
+        while mended().await.is_some() {
             let wait = match self.round(&mut hands).await {
                 Ok(wait) => wait,
                 Err(error) => {

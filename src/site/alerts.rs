@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use houseboat::database::BoxError;
+use houseboat::database::Damage;
 use houseboat::queue::Job;
 use houseboat::queue::Outcome;
 use jiff::Timestamp;
@@ -17,6 +18,9 @@ use crate::site::probe;
 
 /// How long the receiver may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// With the waits between them, for half an hour.
+const DAMAGE_ATTEMPTS_MAX: u32 = 10;
 
 /// Posts one alert to the webhook, as JSON.
 ///
@@ -82,6 +86,53 @@ impl SendAlert {
     }
 }
 
+/// What is sent when the database is found damaged.
+#[derive(Serialize)]
+struct Damaged {
+    event: &'static str,
+    found_at: Timestamp,
+    found_by: String,
+    problem: String,
+}
+
+/// Tells the webhook that the database is damaged; not by a job, since it takes none then.
+pub(crate) async fn tell_of_damage(context: Context, damage: Damage) {
+    let url = context.settings.webhook_url.expose();
+    if url.is_empty() {
+        return;
+    }
+    let alert = Damaged {
+        event: "database_damaged",
+        found_at: damage.found_at,
+        found_by: damage.found_by,
+        problem: damage.problem,
+    };
+    let key = format!("damaged-{}", damage.found_at);
+    for attempt in 1..=DAMAGE_ATTEMPTS_MAX {
+        let Err(error) = post(url, &key, &alert).await else {
+            return;
+        };
+        tracing::error!(%error, attempt, "the webhook was not told that the database is damaged");
+        tokio::time::sleep(SendAlert::backoff(attempt)).await;
+    }
+}
+
+/// Posts to the webhook; the error does not name the address, which is a secret.
+async fn post(url: &str, key: &str, alert: &impl Serialize) -> Result<(), BoxError> {
+    let answer = probe::direct()
+        .post(url)
+        .timeout(TIMEOUT)
+        .header("idempotency-key", key)
+        .json(alert)
+        .send()
+        .await
+        .map_err(reqwest::Error::without_url)?;
+    if !answer.status().is_success() {
+        return Err(format!("the webhook answered {}", answer.status()).into());
+    }
+    Ok(())
+}
+
 impl Job for SendAlert {
     const NAME: &'static str = "send_alert";
     // With the waits below, for two hours and a quarter.
@@ -101,18 +152,7 @@ impl Job for SendAlert {
             // The alert that says so has all of this one, and may have been there before it.
             return Ok(Outcome::Cancel("the monitor is back meanwhile".to_owned()));
         }
-        let answer = probe::direct()
-            .post(url)
-            .timeout(TIMEOUT)
-            .header("idempotency-key", self.key())
-            .json(&self)
-            .send()
-            .await
-            // The address is a secret, and an error's text would name it.
-            .map_err(reqwest::Error::without_url)?;
-        if !answer.status().is_success() {
-            return Err(format!("the webhook answered {}", answer.status()).into());
-        }
+        post(url, &self.key(), &self).await?;
         Ok(Outcome::Complete)
     }
 

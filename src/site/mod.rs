@@ -22,6 +22,7 @@ use houseboat::database::Migrations;
 use houseboat::http::Assets;
 
 pub(crate) use self::alerts::SendAlert;
+pub(crate) use self::alerts::tell_of_damage;
 pub(crate) use self::jobs::CheckDueMonitors;
 pub(crate) use self::jobs::CheckMonitor;
 pub(crate) use self::jobs::PruneHistory;

@@ -279,7 +279,7 @@ async fn a_second_process_on_the_same_database_is_refused() {
 }
 
 /// A folder with a program `litestream` that says it is of this version.
-fn litestream(version: &str) -> TempDir {
+pub(crate) fn litestream(version: &str) -> TempDir {
     let folder = folder();
     let program = folder.path().join("litestream");
     std::fs::write(&program, format!("#!/bin/sh\necho {version}\n")).unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use houseboat::config::Config;
+use houseboat::database::NetworkFilesystem;
 use houseboat::settings::Auto;
 use houseboat::settings::NoSettings;
 use houseboat::settings::Problems;
@@ -90,7 +91,11 @@ fn nothing_needs_to_be_configured() {
     let config: Config<NoSettings> = load_from(Path::new("no such folder"), &[]).unwrap();
     assert_eq!(config.environment, "development");
     assert_eq!(config.server, houseboat::http::Settings::default());
-    assert_eq!(config.database, houseboat::database::Settings::default());
+    let decided = houseboat::database::Settings {
+        network_filesystem: NetworkFilesystem::Allow,
+        ..houseboat::database::Settings::default()
+    };
+    assert_eq!(config.database, decided);
     assert_eq!(config.cache, houseboat::cache::Settings::default());
     assert_eq!(config.queue, houseboat::queue::Settings::default());
     assert_eq!(config.log, houseboat::logs::Settings::default());

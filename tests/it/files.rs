@@ -8,14 +8,17 @@ use std::time::Instant;
 
 use houseboat::database::Clock;
 use houseboat::database::Database;
+use houseboat::database::Depth;
 use houseboat::database::Error;
 use houseboat::database::Result;
 
+use crate::database::NOTES;
 use crate::database::database;
 use crate::database::insert;
 use crate::database::settings;
 use crate::database::texts;
 use crate::support::waiting::is_pending;
+use crate::support::waiting::wait_for;
 
 #[tokio::test]
 async fn closing_cuts_off_a_read_that_does_not_end() {
@@ -134,7 +137,7 @@ async fn a_check_finds_a_damaged_page() {
             .await
             .unwrap();
     }
-    assert!(database.check().await.unwrap().is_ok());
+    assert!(database.check(Depth::Full).await.unwrap().is_ok());
     database.close().await;
     let path = settings(folder.path()).path;
     let mut bytes = std::fs::read(&path).unwrap();
@@ -143,7 +146,7 @@ async fn a_check_finds_a_damaged_page() {
     }
     std::fs::write(&path, bytes).unwrap();
     let database = Database::open(&settings(folder.path()), Clock::system()).unwrap();
-    let report = database.check().await;
+    let report = database.check(Depth::Full).await;
     assert!(report.map_or(true, |report| !report.is_ok()));
 }
 
@@ -162,4 +165,48 @@ async fn the_last_handle_ends_the_threads_and_keeps_what_waited() {
     assert!(done.load(Ordering::SeqCst));
     let again = Database::open(&settings(folder.path()), Clock::system()).unwrap();
     assert_eq!(texts(&again).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_temporary_database_is_migrated_and_goes_with_its_last_handle() {
+    let database = Database::open_temporary(&[NOTES]).await.unwrap();
+    insert(&database, "kept as long as it lives").await.unwrap();
+    assert_eq!(texts(&database).await.len(), 1);
+    let other = Database::open_temporary(&[NOTES]).await.unwrap();
+    assert!(texts(&other).await.is_empty());
+    let folder = database.path().parent().unwrap().to_owned();
+    let handle = database.clone();
+    drop(database);
+    assert!(folder.exists());
+    drop(handle);
+    assert!(!folder.exists());
+
+    let folder = other.path().parent().unwrap().to_owned();
+    other.close().await;
+    assert!(folder.exists());
+    drop(other);
+    assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn a_temporary_database_goes_though_a_closure_holds_its_last_handle() {
+    let database = Database::open_temporary(&[NOTES]).await.unwrap();
+    let folder = database.path().parent().unwrap().to_owned();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (begin, has_begun) = tokio::sync::oneshot::channel();
+    let inner = database.clone();
+    let mut read = Box::pin(database.read(move |_| {
+        let _ = begin.send(());
+        // Until every other handle is gone.
+        let _ = released.recv();
+        drop(inner);
+        Ok(())
+    }));
+    assert!(is_pending(&mut read).await);
+    has_begun.await.unwrap();
+    drop(read);
+    drop(database);
+    drop(release);
+    let gone = async || (!folder.exists()).then_some(());
+    wait_for("end of the folder", Duration::from_secs(20), gone).await;
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod backup;
 mod browser;
 mod cache;
 mod cli;
@@ -20,4 +21,5 @@ mod model;
 mod monitor;
 mod queue;
 mod schedule;
+mod start;
 mod tidy;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
+use std::process::Stdio;
 
 use crate::support::process::command;
 
@@ -17,10 +18,15 @@ pub(crate) struct Printed {
 /// Runs the program in `folder` until it ends.
 pub(crate) fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Printed {
     let mut command: Command = command(folder);
+    printed(command.args(arguments).envs(variables.iter().copied()))
+}
+
+/// Runs a command until it ends.
+pub(crate) fn printed(command: &mut Command) -> Printed {
     let output: Output = command
-        .args(arguments)
-        .envs(variables.iter().copied())
-        .stdout(std::process::Stdio::piped())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .output()
         .unwrap();
     Printed {

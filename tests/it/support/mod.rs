@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod jobs;
 pub(crate) mod plans;
+pub(crate) mod mounts;
 pub(crate) mod process;
 pub(crate) mod site;
 pub(crate) mod sources;

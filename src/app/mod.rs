@@ -1,22 +1,22 @@
 //! The pieces of a site, and its life: open, serve, stop.
 
+mod lock;
+mod site;
+
 use std::fmt;
-use std::fs::File;
-use std::fs::TryLockError;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::context::Context;
 use crate::database::Clock;
+use crate::database::Damage;
 use crate::database::Database;
+use crate::database::Keeper;
 use crate::database::Migrations;
 use crate::error::Error;
 use crate::error::Result;
@@ -33,15 +33,10 @@ use crate::settings::NoSettings;
 use crate::settings::Section;
 use crate::shutdown;
 
-/// What is left of `server.stop_ms` for closing the files, once requests and jobs have had theirs:
-/// a second, or a quarter where that is less.
-const CLOSE: Duration = Duration::from_secs(1);
+pub(crate) use self::lock::lock;
+pub use self::site::Site;
 
-/// A stop that takes longer says what it waits for.
-const SLOW: Duration = Duration::from_millis(500);
-
-/// What a worker has, at least, for recording what its jobs did.
-const RECORD: Duration = Duration::from_millis(250);
+use self::site::OnDamage;
 
 /// A site: its tables, routes, jobs, schedule and files. [`run`](crate::run) does the rest.
 pub struct App<S = NoSettings> {
@@ -52,6 +47,7 @@ pub struct App<S = NoSettings> {
     jobs: Jobs<Context<S>>,
     schedule: Schedule,
     assets: Assets,
+    on_damage: Option<OnDamage<S>>,
 }
 
 impl<S: Section> App<S> {
@@ -66,6 +62,7 @@ impl<S: Section> App<S> {
             jobs: Jobs::default(),
             schedule: Schedule::default(),
             assets: Assets::default(),
+            on_damage: None,
         }
     }
 
@@ -83,7 +80,7 @@ impl<S: Section> App<S> {
         self
     }
 
-    /// Adds routes. `/up` and `/assets/` are taken.
+    /// Adds routes. `/up`, `/ready` and `/assets/` are taken.
     ///
     /// An error that is HTML or JSON is sent as it is; one with a short plain text gets the framework's page with
     /// that text in it, and one without a body the framework's own words.
@@ -115,6 +112,22 @@ impl<S: Section> App<S> {
     #[must_use]
     pub fn assets(mut self, assets: Assets) -> Self {
         self.assets = self.assets.merge(assets);
+        self
+    }
+
+    /// Says what to do when the database is found damaged: tell somebody, as a rule.
+    ///
+    /// It is called once for a finding, at the first read that trips over it or the check that finds it. The database
+    /// takes no writes then, so a job cannot be enqueued.
+    #[must_use]
+    pub fn on_damage<F, Fut>(mut self, tell: F) -> Self
+    where
+        F: Fn(Context<S>, Damage) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.on_damage = Some(Arc::new(move |context, damage| {
+            Box::pin(tell(context, damage))
+        }));
         self
     }
 
@@ -184,13 +197,16 @@ impl<S: Section> App<S> {
         let context = Context::new(database, cache, queue.clone(), settings);
         let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
         let routes = self.routes.with_state(context.clone());
+        let database = &context.database;
         Ok(Site {
-            router: http::router(routes, self.assets, &config.server),
+            router: http::router(routes, self.assets, &config.server, database),
+            keeper: Keeper::new(database.clone(), &config.database),
+            on_damage: self.on_damage,
             worker: Worker::new(
                 queue.clone(),
                 self.jobs,
                 context.clone(),
-                in_time(&config.queue, config.server.stop()),
+                site::in_time(&config.queue, config.server.stop()),
             ),
             maintenance: Maintenance::new(queue, config.queue.clone()),
             scheduler,
@@ -212,146 +228,6 @@ impl<S> fmt::Debug for App<S> {
     }
 }
 
-/// A site whose files are open and of which nothing runs yet.
-#[derive(Debug)]
-pub struct Site<S = NoSettings> {
-    context: Context<S>,
-    router: Router,
-    worker: Worker<Context<S>>,
-    scheduler: Scheduler,
-    maintenance: Maintenance,
-    stop_time: Duration,
-}
-
-impl<S: Section> Site<S> {
-    /// The handles.
-    #[must_use]
-    pub fn context(&self) -> &Context<S> {
-        &self.context
-    }
-
-    /// The routes, with every layer around them.
-    pub fn router(&self) -> Router {
-        self.router.clone()
-    }
-
-    /// What runs the site's jobs.
-    #[must_use]
-    pub fn worker(&self) -> &Worker<Context<S>> {
-        &self.worker
-    }
-
-    /// Answers requests and runs jobs until `stop`, then ends both and closes the files, within `server.stop_ms`.
-    ///
-    /// No other process may do so with the same database: [`run`](crate::run) makes sure of that by a lock.
-    ///
-    /// # Errors
-    ///
-    /// When one of its parts ends by itself, or the jobs of a dead process cannot be put back.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        self.context.queue.rescue().await?;
-        let context = self.context.clone();
-        let router = self.router();
-        let close = close_time(self.stop_time);
-        let run = self.stop_time.saturating_sub(close);
-        let mut parts = self.start(listener, router, &stop);
-        let ended = tokio::select! {
-            () = stop.cancelled() => None,
-            Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
-        };
-        // A part that ends because it was told to is no news.
-        let ended = ended.filter(|_| !stop.is_cancelled());
-        stop.cancel();
-        finish(parts, run).await;
-        let closing = async {
-            context.cache.close().await;
-            context.database.close().await;
-        };
-        if tokio::time::timeout(close, closing).await.is_ok() {
-            tracing::info!("stopped");
-        } else {
-            tracing::warn!("stopped, and what was still to be written is left");
-        }
-        match ended {
-            Some(part) => Err(Error::Ended(part.to_owned())),
-            None => Ok(()),
-        }
-    }
-
-    /// Starts everything that runs as long as the site does; each part gives its name when it ends.
-    fn start(
-        self,
-        listener: TcpListener,
-        router: Router,
-        stop: &CancellationToken,
-    ) -> JoinSet<&'static str> {
-        let mut parts = JoinSet::new();
-        let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
-        let token = stop.clone();
-        parts.spawn(async move {
-            if let Err(error) = http::serve(listener, router, token).await {
-                tracing::error!(%error, "the server failed");
-            }
-            "server"
-        });
-        let token = stop.clone();
-        parts.spawn(async move {
-            worker.run(token).await;
-            "worker"
-        });
-        let token = stop.clone();
-        parts.spawn(async move {
-            scheduler.run(token).await;
-            "scheduler"
-        });
-        let token = stop.clone();
-        parts.spawn(async move {
-            maintenance.run(token).await;
-            "maintenance"
-        });
-        parts
-    }
-}
-
-/// Waits for the parts to end, and leaves behind what does not end in time.
-async fn finish(mut parts: JoinSet<&'static str>, time: Duration) {
-    let all = async {
-        let slow = tokio::time::sleep(SLOW);
-        tokio::pin!(slow);
-        loop {
-            tokio::select! {
-                ended = parts.join_next() => if ended.is_none() { break },
-                () = &mut slow, if !slow.is_elapsed() => {
-                    tracing::info!(at_most = ?time, "waiting for requests and jobs to end");
-                }
-            }
-        }
-    };
-    if tokio::time::timeout(time, all).await.is_err() {
-        tracing::warn!(
-            left = parts.len(),
-            "not everything ended in time; leaving it"
-        );
-        parts.shutdown().await;
-    }
-}
-
-fn close_time(stop_time: Duration) -> Duration {
-    CLOSE.min(stop_time / 4)
-}
-
-/// The queue's settings, with a `stop_ms` that leaves time to record what the jobs did.
-fn in_time(settings: &queue::Settings, stop_time: Duration) -> queue::Settings {
-    let jobs = stop_time
-        .saturating_sub(close_time(stop_time))
-        .saturating_sub(RECORD);
-    let jobs_ms = u64::try_from(jobs.as_millis()).unwrap_or(u64::MAX);
-    queue::Settings {
-        stop_ms: settings.stop_ms.min(jobs_ms),
-        ..settings.clone()
-    }
-}
-
 /// Whether both are there and are one file, by whatever names.
 fn is_same(one: &Path, other: &Path) -> bool {
     match (std::fs::canonicalize(one), std::fs::canonicalize(other)) {
@@ -361,7 +237,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 async fn migrate(database: &Database, sets: &[Migrations], at_start: bool) -> Result<()> {
-    if !at_start {
+    if !at_start || database.damage().is_some() {
         return pending(database, sets).await;
     }
     for step in database.migrate(sets).await? {
@@ -388,6 +264,7 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     let stop = shutdown::on_signals().map_err(|error| Error::Io("signals".to_owned(), error))?;
     // Before anything is made: a port in use must leave no trace.
     let listener = listen(&config.server).await?;
+    Database::refuse(&config.database)?;
     let _lock = lock(&config.database.path)?;
     let environment = config.environment.clone();
     let site = app.open(config, Clock::system()).await?;
@@ -409,38 +286,4 @@ async fn listen(settings: &http::Settings) -> Result<TcpListener> {
             address: format!("{}:{}", settings.host, settings.port),
             source,
         })
-}
-
-/// Makes this the only process that serves the database: its jobs are then nobody else's.
-///
-/// The operating system lets go of it when the process ends, however it ends.
-fn lock(database: &Path) -> Result<File> {
-    // By its real name: a link to the file is the same file.
-    let path = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    let path = path.with_added_extension("lock");
-    let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
-    if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory).map_err(|error| {
-            Error::Io(
-                format!(
-                    "cannot make the folder {} for the database",
-                    directory.display()
-                ),
-                error,
-            )
-        })?;
-    }
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            path: database.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
 }

@@ -1,6 +1,9 @@
 //! The command line that every site has.
 
-use std::fmt::Write as _;
+mod check;
+mod jobs;
+mod migrate;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,15 +15,12 @@ use clap::Subcommand;
 
 use crate::app;
 use crate::app::App;
-use crate::cache::Cache;
 use crate::config::Config;
 use crate::database::Clock;
 use crate::database::Database;
-use crate::database::Report;
 use crate::error::Error;
 use crate::error::Result;
 use crate::logs;
-use crate::queue::Queue;
 use crate::settings::Section;
 
 /// What is left of the runtime at the end, a name being looked up for instance, is not waited for longer.
@@ -46,8 +46,12 @@ enum Command {
     },
     /// Print the settings and where each comes from, without secrets
     Config,
-    /// Read both files whole and say whether they are sound
-    Check,
+    /// Read both files and say whether they are sound
+    Check {
+        /// Compare the indexes with their tables too, and follow every foreign key
+        #[arg(long)]
+        full: bool,
+    },
     /// Print how many jobs there are in each state
     Jobs,
 }
@@ -83,95 +87,14 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve => app::serve(app, config).await,
-            Command::Migrate { status } => migrate(&app, &config, status).await,
-            Command::Check => check(&config).await,
-            Command::Jobs => jobs(&app, &config).await,
+            Command::Migrate { status } => migrate::run(&app, &config, status).await,
+            Command::Check { full } => check::run(&config, full).await,
+            Command::Jobs => jobs::run(&app, &config).await,
             Command::Config => Ok(()),
         }
     });
     runtime.shutdown_timeout(LEFT_BEHIND);
     done
-}
-
-async fn migrate<S: Section>(app: &App<S>, config: &Config<S>, status: bool) -> Result<()> {
-    if status && !config.database.path.exists() {
-        return print("there is no database yet: every migration is pending\n");
-    }
-    let database = Database::open(&config.database, Clock::system())?;
-    let steps = if status {
-        database.migrations(app.sets()).await
-    } else {
-        database.migrate(app.sets()).await
-    };
-    database.close().await;
-    let mut text = String::new();
-    for step in steps? {
-        let state = match (status, step.applied_at) {
-            (true, Some(at)) => format!("applied {at}"),
-            (true, None) => "pending".to_owned(),
-            (false, _) => "applied now".to_owned(),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{} {}: {state}", step.set, step.name);
-    }
-    if text.is_empty() {
-        text.push_str("nothing to migrate\n");
-    }
-    print(&text)
-}
-
-async fn check<S: Section>(config: &Config<S>) -> Result<()> {
-    let database = open_existing(config)?;
-    let report = database.check().await;
-    database.close().await;
-    let site = verdict(report.map_err(Into::into));
-    let mut text = format!("{}: {}\n", config.database.path.display(), site.0);
-    let mut sound = site.1;
-    if config.cache.path.exists() {
-        let cache = verdict(check_cache(config).await);
-        let _ = writeln!(text, "{}: {}", config.cache.path.display(), cache.0);
-        sound &= cache.1;
-    }
-    print(&text)?;
-    if sound {
-        Ok(())
-    } else {
-        Err(Error::Unsound("the check found damage".to_owned()))
-    }
-}
-
-/// Looks at the cache file as it is: opening the cache would make a damaged one anew.
-async fn check_cache<S: Section>(config: &Config<S>) -> Result<Report> {
-    Ok(Cache::check(&config.cache).await?)
-}
-
-/// What to print of a report, and whether all is well.
-fn verdict(report: Result<Report>) -> (String, bool) {
-    match report {
-        Ok(report) if report.is_ok() => ("ok".to_owned(), true),
-        Ok(report) => (
-            format!("damaged\n  {}", report.problems.join("\n  ")),
-            false,
-        ),
-        Err(error) => (format!("cannot be read: {error}"), false),
-    }
-}
-
-async fn jobs<S: Section>(app: &App<S>, config: &Config<S>) -> Result<()> {
-    let database = open_existing(config)?;
-    let counts = match app::pending(&database, app.sets()).await {
-        Ok(()) => Queue::new(database.clone())
-            .counts()
-            .await
-            .map_err(Into::into),
-        Err(error) => Err(error),
-    };
-    database.close().await;
-    let mut text = String::new();
-    for (state, count) in counts? {
-        let _ = writeln!(text, "{:<10} {count:>8}", state.as_str());
-    }
-    print(&text)
 }
 
 fn open_existing<S: Section>(config: &Config<S>) -> Result<Database> {

@@ -1,0 +1,42 @@
+//! One process serves a database.
+
+use std::fs::File;
+use std::fs::TryLockError;
+use std::path::Path;
+
+use crate::error::Error;
+use crate::error::Result;
+
+/// Makes this the only process that serves the database: its jobs are then nobody else's.
+///
+/// The operating system lets go of it when the process ends, however it ends.
+pub(crate) fn lock(database: &Path) -> Result<File> {
+    // By its real name: a link to the file is the same file.
+    let path = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let path = path.with_added_extension("lock");
+    let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
+    if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            Error::Io(
+                format!(
+                    "cannot make the folder {} for the database",
+                    directory.display()
+                ),
+                error,
+            )
+        })?;
+    }
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            path: database.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}

@@ -1,0 +1,228 @@
+//! A site in its life: what runs while it is served, and how it ends.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::database::Damage;
+use crate::database::Keeper;
+use crate::error::Error;
+use crate::error::Result;
+use crate::http;
+use crate::queue;
+use crate::queue::Maintenance;
+use crate::queue::Scheduler;
+use crate::queue::Worker;
+use crate::settings::NoSettings;
+use crate::settings::Section;
+
+/// What is left of `server.stop_ms` for closing the files, once requests and jobs have had theirs:
+/// a second, or a quarter where that is less.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// A stop that takes longer says what it waits for.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// What a worker has, at least, for recording what its jobs did.
+const RECORD: Duration = Duration::from_millis(250);
+
+/// What a site does when its database is found damaged.
+pub(super) type OnDamage<S> =
+    Arc<dyn Fn(Context<S>, Damage) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A site whose files are open and of which nothing runs yet.
+pub struct Site<S = NoSettings> {
+    pub(super) context: Context<S>,
+    pub(super) router: Router,
+    pub(super) keeper: Keeper,
+    pub(super) on_damage: Option<OnDamage<S>>,
+    pub(super) worker: Worker<Context<S>>,
+    pub(super) scheduler: Scheduler,
+    pub(super) maintenance: Maintenance,
+    pub(super) stop_time: Duration,
+}
+
+impl<S> fmt::Debug for Site<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Site")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Section> Site<S> {
+    /// The handles.
+    #[must_use]
+    pub fn context(&self) -> &Context<S> {
+        &self.context
+    }
+
+    /// The routes, with every layer around them.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// What runs the site's jobs.
+    #[must_use]
+    pub fn worker(&self) -> &Worker<Context<S>> {
+        &self.worker
+    }
+
+    /// Answers requests and runs jobs until `stop`, then ends both and closes the files, within `server.stop_ms`.
+    ///
+    /// No other process may do so with the same database: [`run`](crate::run) makes sure of that by a lock.
+    ///
+    /// # Errors
+    ///
+    /// When one of its parts ends by itself, or the jobs of a dead process cannot be put back.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+        let is_damaged = self.context.database.damage().is_some();
+        if !is_damaged {
+            self.context.queue.rescue().await?;
+        }
+        let (context, keeper) = (self.context.clone(), self.keeper.clone());
+        let router = self.router();
+        let close = close_time(self.stop_time);
+        let run = self.stop_time.saturating_sub(close);
+        let mut parts = self.start(listener, router, is_damaged, &stop);
+        let ended = tokio::select! {
+            () = stop.cancelled() => None,
+            Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
+        };
+        // A part that ends because it was told to is no news.
+        let ended = ended.filter(|_| !stop.is_cancelled());
+        stop.cancel();
+        finish(parts, run).await;
+        let closing = async {
+            context.cache.close().await;
+            context.database.close().await;
+        };
+        if tokio::time::timeout(close, closing).await.is_ok() {
+            keeper.closed();
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!("stopped, and what was still to be written is left");
+        }
+        match ended {
+            Some(part) => Err(Error::Ended(part.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts everything that runs as long as the site does; each part gives its name when it ends.
+    fn start(
+        self,
+        listener: TcpListener,
+        router: Router,
+        is_damaged: bool,
+        stop: &CancellationToken,
+    ) -> JoinSet<&'static str> {
+        let mut parts = JoinSet::new();
+        let (keeper, token) = (self.keeper, stop.clone());
+        parts.spawn(async move {
+            keeper.run(token).await;
+            "keeper"
+        });
+        let (context, token) = (self.context.clone(), stop.clone());
+        parts.spawn(async move {
+            let telling = tell_of_damage(context, self.on_damage, is_damaged);
+            token.run_until_cancelled(telling).await;
+            "alarm"
+        });
+        let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
+        let token = stop.clone();
+        parts.spawn(async move {
+            if let Err(error) = http::serve(listener, router, token).await {
+                tracing::error!(%error, "the server failed");
+            }
+            "server"
+        });
+        let (context, token) = (self.context, stop.clone());
+        parts.spawn(async move {
+            if is_damaged {
+                let rescue = async {
+                    context.database.mended().await;
+                    if let Err(error) = context.queue.rescue().await {
+                        tracing::error!(%error, "the jobs of a process that died are not put back");
+                    }
+                };
+                token.run_until_cancelled(rescue).await;
+            }
+            worker.run(token).await;
+            "worker"
+        });
+        let token = stop.clone();
+        parts.spawn(async move {
+            scheduler.run(token).await;
+            "scheduler"
+        });
+        let token = stop.clone();
+        parts.spawn(async move {
+            maintenance.run(token).await;
+            "maintenance"
+        });
+        parts
+    }
+}
+
+/// Calls the site's hook for each damage that is found.
+async fn tell_of_damage<S>(context: Context<S>, on_damage: Option<OnDamage<S>>, was_damaged: bool) {
+    let mut damage = context.database.watch_damage();
+    // What an earlier process has found, it has told.
+    if !was_damaged {
+        damage.mark_changed();
+    }
+    while damage.changed().await.is_ok() {
+        let found = damage.borrow_and_update().clone();
+        if let (Some(found), Some(tell)) = (found, &on_damage) {
+            tell(context.clone(), found).await;
+        }
+    }
+}
+
+/// Waits for the parts to end, and leaves behind what does not end in time.
+async fn finish(mut parts: JoinSet<&'static str>, time: Duration) {
+    let all = async {
+        let slow = tokio::time::sleep(SLOW);
+        tokio::pin!(slow);
+        loop {
+            tokio::select! {
+                ended = parts.join_next() => if ended.is_none() { break },
+                () = &mut slow, if !slow.is_elapsed() => {
+                    tracing::info!(at_most = ?time, "waiting for requests and jobs to end");
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(time, all).await.is_err() {
+        tracing::warn!(
+            left = parts.len(),
+            "not everything ended in time; leaving it"
+        );
+        parts.shutdown().await;
+    }
+}
+
+fn close_time(stop_time: Duration) -> Duration {
+    CLOSE.min(stop_time / 4)
+}
+
+/// The queue's settings, with a `stop_ms` that leaves time to record what the jobs did.
+pub(super) fn in_time(settings: &queue::Settings, stop_time: Duration) -> queue::Settings {
+    let jobs = stop_time
+        .saturating_sub(close_time(stop_time))
+        .saturating_sub(RECORD);
+    let jobs_ms = u64::try_from(jobs.as_millis()).unwrap_or(u64::MAX);
+    queue::Settings {
+        stop_ms: settings.stop_ms.min(jobs_ms),
+        ..settings.clone()
+    }
+}

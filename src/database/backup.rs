@@ -1,0 +1,324 @@
+//! A copy of a live database, as it was at one moment.
+
+use std::fs::File;
+use std::fs::TryLockError;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use rusqlite::Connection;
+use rusqlite::ErrorCode;
+use rusqlite::backup::StepResult;
+
+use crate::database::Depth;
+use crate::database::Error;
+use crate::database::Result;
+use crate::database::check;
+use crate::database::connection;
+
+/// Pages of one step: a mebibyte, of 4096 bytes each.
+const STEP_PAGES: i32 = 256;
+
+/// Steps between two syncs of the copy. To sync it all at its end would hold up everybody else who syncs.
+const SYNC_STEPS: u32 = 16;
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How many pages are copied; when it is all of them, the copy is still to be checked.
+    pub pages_done: u64,
+    /// How many there are.
+    pub pages: u64,
+    /// How many bytes a page has.
+    pub page_bytes: u64,
+}
+
+/// A copy that was made, and is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// How large it is, in bytes.
+    pub bytes: u64,
+    /// How long it took, the check included.
+    pub time: Duration,
+    /// Rows that refer to others that are not there, as in the database itself, in words; at most 100.
+    pub dangling: Vec<String>,
+}
+
+/// What a check says of a file.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What is wrong with its structure.
+    pub(super) damage: Vec<String>,
+    /// Rows that refer to others that are not there: a fault of what was written, and no damage.
+    pub(super) dangling: Vec<String>,
+}
+
+/// Copies what `source` sees as one state into the new file `to`, and syncs it.
+///
+/// A state of its own is held where `source` is not in a transaction; one that has written is refused by SQLite.
+/// On failure there is no such file. A full disk is [`Error::DiskFull`].
+pub(super) fn copy(
+    source: &Connection,
+    to: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let file = File::create_new(to).map_err(|error| failed(to, &error))?;
+    fill(source, to, &file, progress).inspect_err(|_| remove(to))
+}
+
+/// How much room a copy of what `source` sees takes, in bytes.
+pub(super) fn bytes(source: &Connection) -> Result<u64> {
+    Ok(pages(source)? * page_bytes(source)?)
+}
+
+/// How much room there is in a folder for what this user writes, in bytes.
+pub(super) fn room(folder: &Path) -> Result<u64> {
+    let there = rustix::fs::statvfs(folder).map_err(|error| failed(folder, &error.into()))?;
+    Ok(there.f_bavail.saturating_mul(there.f_frsize))
+}
+
+/// The folder that a file is in.
+pub(super) fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes sure that a folder's names, the new and the gone ones, survive a power cut.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Reads the whole file and says what is wrong with it.
+pub(super) fn findings(path: &Path) -> Result<Findings> {
+    let connection = connection::open_as_it_is(path)?;
+    let report = match check::check(&connection, Depth::Full, &Arc::default()) {
+        Ok(report) => report,
+        Err(error) if is_damage(&error) => {
+            return Ok(Findings {
+                damage: vec![error.to_string()],
+                ..Findings::default()
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Findings {
+        damage: report.problems,
+        dangling: report.violations,
+    })
+}
+
+/// Whether SQLite met damage, or something that is no database.
+pub(super) fn is_damage(error: &Error) -> bool {
+    let code = match error {
+        Error::Sqlite(error) => error.sqlite_error_code(),
+        _ => None,
+    };
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+/// Makes the copy `to` by way of `<to>.partial`.
+pub(super) fn make(
+    source: &Connection,
+    to: &Path,
+    mut progress: impl FnMut(Progress),
+) -> Result<Backup> {
+    let start = Instant::now();
+    let partial = Partial::begin(to)?;
+    let state = snapshot(source).map_err(source_error)?;
+    let bytes = bytes(source).map_err(source_error)?;
+    let room = room(folder(to))?;
+    if room < bytes {
+        return Err(no_room(to, bytes, room));
+    }
+    match fill(source, &partial.path, &partial.file, &mut progress) {
+        Ok(()) => {}
+        Err(Error::DiskFull) => return Err(no_room(to, bytes, 0)),
+        Err(error) => return Err(source_error(error)),
+    }
+    drop(state);
+    let findings = findings(&partial.path)?;
+    if let Some(first) = findings.damage.first() {
+        return Err(damaged(first));
+    }
+    partial.finish(to)?;
+    Ok(Backup {
+        bytes,
+        time: start.elapsed(),
+        dangling: findings.dangling,
+    })
+}
+
+/// A file that is being written, removed when it is dropped unfinished.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    /// Locked: two backups to one name would write into the same file.
+    file: File,
+    is_finished: bool,
+}
+
+impl Partial {
+    /// Takes over what a killed one left.
+    fn begin(to: &Path) -> Result<Self> {
+        if to.symlink_metadata().is_ok() {
+            return Err(Error::Backup(format!(
+                "{} exists already: give a name that is free",
+                to.display()
+            )));
+        }
+        let path = connection::beside(to, ".partial");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| failed(&path, &error))?;
+        let busy = || {
+            Error::Backup(format!(
+                "another process is writing {} at this moment",
+                path.display()
+            ))
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(busy()),
+            Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
+        }
+        // Between the opening and the lock another one may have been finished: this file is then its backup.
+        if !is_still(&file, &path) || to.symlink_metadata().is_ok() {
+            return Err(busy());
+        }
+        let partial = Self {
+            path,
+            file,
+            is_finished: false,
+        };
+        let emptied = partial.file.set_len(0);
+        emptied.map_err(|error| failed(&partial.path, &error))?;
+        Ok(partial)
+    }
+
+    /// Gives the file its name; it is synced already.
+    fn finish(mut self, to: &Path) -> Result<()> {
+        std::fs::rename(&self.path, to).map_err(|error| failed(to, &error))?;
+        self.is_finished = true;
+        sync_folder(folder(to)).map_err(|error| failed(to, &error))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            remove(&self.path);
+        }
+    }
+}
+
+/// Whether this open file is the one of that name.
+fn is_still(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(open), Ok(named)) => open.dev() == named.dev() && open.ino() == named.ino(),
+        _ => false,
+    }
+}
+
+/// Copies into `to`, which is empty, and of which `file` is a handle.
+fn fill(
+    source: &Connection,
+    to: &Path,
+    file: &File,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let _state = snapshot(source)?;
+    let page_bytes = page_bytes(source)?;
+    let mut copy = connection::open_copy(to)?;
+    let backup = rusqlite::backup::Backup::new(source, &mut copy)?;
+    let mut steps = 0;
+    loop {
+        let step = backup.step(STEP_PAGES)?;
+        let now = backup.progress();
+        let count = |pages: i32| u64::try_from(pages).unwrap_or(0);
+        progress(Progress {
+            pages_done: count(now.pagecount).saturating_sub(count(now.remaining)),
+            pages: count(now.pagecount),
+            page_bytes,
+        });
+        match step {
+            StepResult::Done => break,
+            StepResult::More => {}
+            // Nobody else has the copy, and what is read is held: so it is the source that writes.
+            _ => return Err(Error::Busy),
+        }
+        steps += 1;
+        if steps % SYNC_STEPS == 0 {
+            file.sync_data().map_err(|error| failed(to, &error))?;
+        }
+    }
+    drop(backup);
+    copy.close().map_err(|(_, error)| error)?;
+    file.sync_all().map_err(|error| failed(to, &error))
+}
+
+/// Holds the state that `source` sees, where it is not held already.
+///
+/// Without that each write of another connection would make the copy begin anew, and it would never end.
+/// In WAL mode it holds no writer up.
+fn snapshot(source: &Connection) -> Result<Option<rusqlite::Transaction<'_>>> {
+    let transaction = source
+        .is_autocommit()
+        .then(|| source.unchecked_transaction())
+        .transpose()?;
+    // A transaction sees nothing before it reads.
+    source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(transaction)
+}
+
+fn pages(source: &Connection) -> Result<u64> {
+    Ok(source.pragma_query_value(None, "page_count", |row| row.get(0))?)
+}
+
+fn page_bytes(source: &Connection) -> Result<u64> {
+    Ok(source.pragma_query_value(None, "page_size", |row| row.get(0))?)
+}
+
+fn remove(path: &Path) {
+    // Nothing is lost by a file that stays: the next backup takes it over.
+    let _ = std::fs::remove_file(path);
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => Error::DiskFull,
+        _ => Error::Backup(format!("{}: {error}", path.display())),
+    }
+}
+
+fn source_error(error: Error) -> Error {
+    if is_damage(&error) {
+        damaged(&error.to_string())
+    } else {
+        error
+    }
+}
+
+fn damaged(first: &str) -> Error {
+    Error::Backup(format!(
+        "the database itself is damaged ({first}): `recover` brings back what can be read, \
+         `restore` puts an older copy in its place"
+    ))
+}
+
+fn no_room(to: &Path, bytes: u64, room: u64) -> Error {
+    Error::Backup(format!(
+        "there is no room for {}: it takes {bytes} bytes, and {room} are free on its disk",
+        to.display()
+    ))
+}

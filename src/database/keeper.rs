@@ -1,0 +1,217 @@
+//! What a database needs from time to time: checks, and statistics for SQLite's planner.
+//!
+//! What has been done when is kept in a file beside the database, so that restarts do not put a check off for ever.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::Database;
+use crate::database::Depth;
+use crate::database::Error;
+use crate::database::Settings;
+
+/// A site that has just started has other things to do.
+const START: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether something is due: the clock may be put forward meanwhile.
+const LOOK: Duration = Duration::from_mins(10);
+
+/// How often it is looked whether a damaged file has been mended by another process.
+const LOOK_DAMAGED: Duration = Duration::from_secs(5);
+
+/// How long to wait after a check that could not be made.
+const AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Also for tables that this connection has not asked (0x10000), and with a bound on the work (0x02).
+///
+/// See <https://sqlite.org/pragma.html#pragma_optimize>.
+const OPTIMIZE: &str = "PRAGMA optimize = 0x10002";
+
+/// Looks after a database while a site runs.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    database: Database,
+    quick_every: Option<SignedDuration>,
+    full_every: Option<SignedDuration>,
+    notes: Arc<Mutex<Notes>>,
+}
+
+/// What outlives the process.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Notes {
+    #[serde(skip)]
+    file: PathBuf,
+    /// Whether a process serves the database, or has ended without having closed it.
+    is_open: bool,
+    quick_at: Option<Timestamp>,
+    full_at: Option<Timestamp>,
+}
+
+impl Keeper {
+    /// A keeper for the database, by `check_quick_hours` and `check_full_hours`.
+    #[must_use]
+    pub fn new(database: Database, settings: &Settings) -> Self {
+        let hours = |hours: u32| (hours > 0).then(|| SignedDuration::from_hours(i64::from(hours)));
+        Self {
+            notes: Arc::new(Mutex::new(Notes::read(database.path()))),
+            quick_every: hours(settings.check_quick_hours),
+            full_every: hours(settings.check_full_hours),
+            database,
+        }
+    }
+
+    /// Checks the file when it is time, and keeps the planner's statistics fresh, until `stop`.
+    ///
+    /// After an end without [`closed`](Self::closed), the first check is made at once.
+    pub async fn run(&self, stop: CancellationToken) {
+        let was_left_open = self.note(|notes| std::mem::replace(&mut notes.is_open, true));
+        if was_left_open {
+            tracing::warn!("the last process did not close the database; it will be checked");
+            self.note(|notes| notes.quick_at = None);
+        }
+        let mut wait = START;
+        let mut optimized_at = None;
+        let mut has_looked = false;
+        while stop
+            .run_until_cancelled(tokio::time::sleep(wait))
+            .await
+            .is_some()
+        {
+            let round = self.round(&mut has_looked);
+            let Some(next) = stop.run_until_cancelled(round).await else {
+                return;
+            };
+            wait = next;
+            self.optimize(&mut optimized_at).await;
+        }
+    }
+
+    /// Notes that the database has been closed in order.
+    pub fn closed(&self) {
+        self.note(|notes| notes.is_open = false);
+    }
+
+    /// Does what is due, and says how long nothing more will be.
+    async fn round(&self, has_looked: &mut bool) -> Duration {
+        if self.database.damage().is_none() {
+            self.check_what_is_due().await;
+            return LOOK;
+        }
+        if self.database.forget_damage_if_mended() {
+            return Duration::ZERO;
+        }
+        // Found by an earlier process: the file may have been mended since, and nobody said so.
+        if !std::mem::replace(has_looked, true) {
+            self.check(Depth::Full).await;
+        }
+        LOOK_DAMAGED
+    }
+
+    async fn check_what_is_due(&self) {
+        let now = self.database.now();
+        let is_due = |last: Option<Timestamp>, every: Option<SignedDuration>| {
+            every.is_some_and(|every| last.is_none_or(|last| now.duration_since(last) >= every))
+        };
+        let (quick, full) = self.note(|notes| {
+            (
+                is_due(notes.quick_at, self.quick_every),
+                is_due(notes.full_at, self.full_every),
+            )
+        });
+        if full {
+            self.check(Depth::Full).await;
+        } else if quick {
+            self.check(Depth::Quick).await;
+        }
+    }
+
+    async fn check(&self, depth: Depth) {
+        let started = std::time::Instant::now();
+        let report = self.database.check(depth).await;
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = self.database.now();
+        let at = match report {
+            Ok(report) => {
+                for violation in report.violations.iter().take(10) {
+                    tracing::error!(
+                        violation,
+                        "the check found a row that the schema does not allow"
+                    );
+                }
+                let is_whole = report.problems.is_empty();
+                tracing::info!(
+                    ?depth,
+                    duration_ms,
+                    is_whole,
+                    "the database has been checked"
+                );
+                Some(now)
+            }
+            Err(Error::Closed) => return,
+            Err(error) => {
+                tracing::error!(?depth, %error, "the database could not be checked");
+                // Not at once again, and not as late as if it had been done.
+                let every = self.quick_every.into_iter().chain(self.full_every).min();
+                every.and_then(|every| now.checked_sub(every - AGAIN.min(every)).ok())
+            }
+        };
+        self.note(|notes| {
+            notes.quick_at = at;
+            if depth == Depth::Full {
+                notes.full_at = at;
+            }
+        });
+    }
+
+    /// Tells SQLite's planner anew what is in the tables, once a day.
+    async fn optimize(&self, last: &mut Option<Timestamp>) {
+        let now = self.database.now();
+        let is_due =
+            last.is_none_or(|last| now.duration_since(last) >= SignedDuration::from_hours(24));
+        if !is_due || self.database.damage().is_some() {
+            return;
+        }
+        *last = Some(now);
+        let optimized = self.database.write(|tx| Ok(tx.execute_batch(OPTIMIZE)?));
+        if let Err(error) = optimized.await {
+            tracing::debug!(%error, "the planner's statistics could not be refreshed");
+        }
+    }
+
+    /// Changes the notes and writes them down.
+    fn note<T>(&self, change: impl FnOnce(&mut Notes) -> T) -> T {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut notes);
+        if let Err(error) = notes.write() {
+            tracing::warn!(%error, file = %notes.file.display(), "what was checked when could not be noted");
+        }
+        result
+    }
+}
+
+impl Notes {
+    fn read(database: &Path) -> Self {
+        let file = database.with_added_extension("notes");
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        // Notes that are lost cost a check too many.
+        let notes = serde_json::from_str(&text).unwrap_or_default();
+        Self { file, ..notes }
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let new = self.file.with_added_extension("new");
+        fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::rename(new, &self.file)
+    }
+}

@@ -1,0 +1,200 @@
+//! What is done to a whole file: migrations, checks, copies, counts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::database::Backup;
+use crate::database::Damage;
+use crate::database::Database;
+use crate::database::Depth;
+use crate::database::Error;
+use crate::database::Migrations;
+use crate::database::Progress;
+use crate::database::Report;
+use crate::database::Result;
+use crate::database::Stats;
+use crate::database::Step;
+use crate::database::backup;
+use crate::database::check;
+use crate::database::connection;
+use crate::database::connection::Role;
+use crate::database::migrate;
+use crate::database::stats;
+use crate::database::wal;
+
+impl Database {
+    /// Applies what the file lacks of each set, in one transaction, and says what that was.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Migrate`] when a statement fails, an applied file was changed, the file is newer than the program,
+    /// or a foreign key would point nowhere; the file is then as it was.
+    pub async fn migrate(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
+        let sets = sets.to_vec();
+        self.apart(Role::Writer, move |connection| {
+            migrate::apply(connection, &sets)
+        })
+        .await
+    }
+
+    /// Lists the migrations of each set and whether they are applied, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Migrate`] when an applied file was changed, or the file is newer than the program.
+    pub async fn migrations(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
+        let sets = sets.to_vec();
+        self.apart(Role::Reader, move |connection| {
+            migrate::status(connection, &sets)
+        })
+        .await
+    }
+
+    /// Reads the file and says what is wrong with it; takes a time that grows with the file.
+    ///
+    /// It runs on a thread of its own with the lowest priority. A problem that it finds marks the database damaged,
+    /// and a full check that finds none takes that mark away.
+    ///
+    /// # Errors
+    ///
+    /// When the file is too damaged to be read at all; [`Error::Closed`] when it is closed meanwhile.
+    pub async fn check(&self, depth: Depth) -> Result<Report> {
+        let stop = Arc::clone(&self.inner.is_closing);
+        let report = self
+            .aside(move |connection| check::check(connection, depth, &stop))
+            .await;
+        let health = &self.inner.health;
+        match &report {
+            Ok(report) => match report.problems.first() {
+                Some(problem) => health.found(Damage {
+                    found_at: self.now(),
+                    found_by: format!("a check ({depth:?})").to_lowercase(),
+                    problem: problem.clone(),
+                }),
+                None if depth == Depth::Full => health.mended(),
+                None => {}
+            },
+            Err(_) if self.inner.is_closing.load(Ordering::Relaxed) => return Err(Error::Closed),
+            Err(error) => _ = health.trap(Some(error), || self.now(), || "a check".to_owned()),
+        }
+        report
+    }
+
+    /// What was found, if the file is damaged: it takes no writes then, and can be read as far as it is sound.
+    #[must_use]
+    pub fn damage(&self) -> Option<Damage> {
+        self.inner.health.damage()
+    }
+
+    /// Tells of damage when it is found, and when it is mended.
+    #[must_use]
+    pub fn watch_damage(&self) -> watch::Receiver<Option<Damage>> {
+        self.inner.health.subscribe()
+    }
+
+    /// Waits until the file is not, or no longer, known to be damaged.
+    pub async fn mended(&self) {
+        if self.inner.health.is_damaged() {
+            // The sender lives as long as this handle.
+            let _ = self.watch_damage().wait_for(Option::is_none).await;
+        }
+    }
+
+    /// Takes writes again if another process has mended the file; says whether that is so.
+    pub(crate) fn forget_damage_if_mended(&self) -> bool {
+        let health = &self.inner.health;
+        let is_mended = health.is_damaged() && health.is_mark_gone();
+        if is_mended {
+            health.mended();
+        }
+        is_mended
+    }
+
+    /// How the database has been doing since it was opened, and how large it is.
+    pub async fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let pages = self.read(|connection| Ok(stats::pages(connection)?)).await;
+        let (commits, checkpoints) = inner.writer.counts();
+        Stats {
+            reads: inner.readers.stats(),
+            writes: inner.writer.stats(),
+            commits,
+            slow: inner.slow.count(),
+            checkpoints,
+            wal_bytes: wal::bytes(&inner.options.path),
+            pages: pages.ok(),
+            damage: self.damage(),
+        }
+    }
+
+    /// Copies the file as it is at this moment to `to`, a new file, while reads and writes go on.
+    ///
+    /// The copy is checked before it gets its name: whenever the process dies, there is either no file of that name or
+    /// a whole one. It is written as `<to>.partial`, which is removed on failure, and taken over by the next backup
+    /// after a kill. `progress` is told of every step. The copy has no `-wal` beside it and needs none.
+    /// While it is made the WAL cannot begin anew, and grows with what is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backup`] when `to` exists, its folder is missing or has no room, or the copy shows that
+    /// this database is damaged.
+    pub async fn backup(
+        &self,
+        to: &Path,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<Backup> {
+        let to = to.to_owned();
+        self.apart(Role::Reader, move |connection| {
+            backup::make(connection, &to, progress)
+        })
+        .await
+    }
+
+    /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        self.apart(Role::Writer, |connection| {
+            Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+        })
+        .await
+    }
+
+    /// Runs `work` on a connection of its own, off the runtime and off the readers.
+    async fn apart<F, T>(&self, role: Role, work: F) -> Result<T>
+    where
+        F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
+            .await
+            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+    }
+
+    /// Runs `work` on a connection and a thread of its own, after everything else that this machine has to do.
+    async fn aside<F, T>(&self, work: F) -> Result<T>
+    where
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let options = self.inner.options.clone();
+        let (reply, answer) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("sqlite-aside".to_owned())
+            .spawn(move || {
+                check::go_last();
+                let done = connection::open(&options, Role::Reader)
+                    .and_then(|connection| work(&connection));
+                // Nobody listens any more if the caller left meanwhile.
+                let _ = reply.send(done);
+            })
+            .map_err(Error::abort)?;
+        // It has panicked if it does not answer.
+        let panicked = |_| Err(Error::Panicked("the check".to_owned()));
+        answer.await.unwrap_or_else(panicked)
+    }
+}
