@@ -12,6 +12,7 @@ mod config;
 mod crash;
 mod database;
 mod deadlines;
+mod disk;
 mod files;
 mod http;
 mod lifecycle;

@@ -23,12 +23,7 @@ pub(crate) async fn wait_for<T>(
 
 /// Whether slow tests are wanted; says that `test` was skipped where they are not.
 pub(crate) fn slow(test: &str) -> bool {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it is the tests that are configured, not the site"
-    )]
-    let wanted =
-        std::env::var_os("TEST_ALL").is_some_and(|value| value != "0" && !value.is_empty());
+    let wanted = all_tests_are_wanted();
     if !wanted {
         #[expect(clippy::print_stderr, reason = "a skipped test says so")]
         {
@@ -36,6 +31,16 @@ pub(crate) fn slow(test: &str) -> bool {
         }
     }
     wanted
+}
+
+/// Whether `TEST_ALL` is set.
+pub(crate) fn all_tests_are_wanted() -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is the tests that are configured, not the site"
+    )]
+    let value = std::env::var_os("TEST_ALL");
+    value.is_some_and(|value| value != "0" && !value.is_empty())
 }
 
 /// Polls a future once; says whether it is not ready.
