@@ -14,6 +14,7 @@ mod database;
 mod deadlines;
 mod disk;
 mod files;
+mod foreign;
 mod http;
 mod lifecycle;
 mod load;
