@@ -1,10 +1,14 @@
 //! The command line that every site has.
 
+mod backup;
 mod check;
+mod copying;
 mod jobs;
 mod migrate;
+mod restore;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,7 +38,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Serve the site, run its jobs and its schedule (what happens without a command)
     Serve,
@@ -46,6 +50,16 @@ enum Command {
     },
     /// Print the settings and where each comes from, without secrets
     Config,
+    /// Copy the database to a new file, beside a running server or without one, and check the copy
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Put a copy of another file in the place of the database, and keep what was there
+    Restore {
+        /// The file to take, which `backup` or `recover` has made
+        file: PathBuf,
+    },
     /// Read both files and say whether they are sound
     Check {
         /// Compare the indexes with their tables too, and follow every foreign key
@@ -88,6 +102,8 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
         match command {
             Command::Serve => app::serve(app, config).await,
             Command::Migrate { status } => migrate::run(&app, &config, status).await,
+            Command::Backup { file } => backup::run(&config, &file).await,
+            Command::Restore { file } => restore::run(&config, &file).await,
             Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,
             Command::Config => Ok(()),

@@ -1,8 +1,11 @@
 //! A copy of a live database, as it was at one moment.
 
 use std::fs::File;
+use std::fs::Permissions;
 use std::fs::TryLockError;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use rusqlite::backup::StepResult;
 
 use crate::database::Depth;
 use crate::database::Error;
+use crate::database::Report;
 use crate::database::Result;
 use crate::database::check;
 use crate::database::connection;
@@ -24,6 +28,9 @@ const STEP_PAGES: i32 = 256;
 
 /// Steps between two syncs of the copy. To sync it all at its end would hold up everybody else who syncs.
 const SYNC_STEPS: u32 = 16;
+
+/// The rights of a copy until it has those of the database: it is not to be read by more people.
+const OWNER_ONLY: u32 = 0o600;
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +50,8 @@ pub struct Backup {
     pub bytes: u64,
     /// How long it took, the check included.
     pub time: Duration,
-    /// Rows that refer to others that are not there, as in the database itself, in words; at most 100.
-    pub dangling: Vec<String>,
-}
-
-/// What a check says of a file.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    /// What is wrong with its structure.
-    pub(super) damage: Vec<String>,
-    /// Rows that refer to others that are not there: a fault of what was written, and no damage.
-    pub(super) dangling: Vec<String>,
+    /// Rows that break a rule of the schema, as in the database itself, in words; at most 100.
+    pub violations: Vec<String>,
 }
 
 /// Copies what `source` sees as one state into the new file `to`, and syncs it.
@@ -65,7 +63,12 @@ pub(super) fn copy(
     to: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
-    let file = File::create_new(to).map_err(|error| failed(to, &error))?;
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(OWNER_ONLY)
+        .open(to)
+        .map_err(|error| failed(to, &error))?;
     fill(source, to, &file, progress).inspect_err(|_| remove(to))
 }
 
@@ -94,22 +97,16 @@ pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Reads the whole file and says what is wrong with it.
-pub(super) fn findings(path: &Path) -> Result<Findings> {
+pub(super) fn verify(path: &Path) -> Result<Report> {
     let connection = connection::open_as_it_is(path)?;
-    let report = match check::check(&connection, Depth::Full, &Arc::default()) {
-        Ok(report) => report,
+    match check::check(&connection, Depth::Full, &Arc::default()) {
         Err(error) if is_damage(&error) => {
-            return Ok(Findings {
-                damage: vec![error.to_string()],
-                ..Findings::default()
-            });
+            let mut report = Report::default();
+            report.problems.push(error.to_string());
+            Ok(report)
         }
-        Err(error) => return Err(error),
-    };
-    Ok(Findings {
-        damage: report.problems,
-        dangling: report.violations,
-    })
+        checked => checked,
+    }
 }
 
 /// Whether SQLite met damage, or something that is no database.
@@ -144,15 +141,15 @@ pub(super) fn make(
         Err(error) => return Err(source_error(error)),
     }
     drop(state);
-    let findings = findings(&partial.path)?;
-    if let Some(first) = findings.damage.first() {
+    let report = verify(&partial.path)?;
+    if let Some(first) = report.problems.first() {
         return Err(damaged(first));
     }
     partial.finish(to)?;
     Ok(Backup {
         bytes,
         time: start.elapsed(),
-        dangling: findings.dangling,
+        violations: report.violations,
     })
 }
 
@@ -179,6 +176,7 @@ impl Partial {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(OWNER_ONLY)
             .open(&path)
             .map_err(|error| failed(&path, &error))?;
         let busy = || {
@@ -264,6 +262,14 @@ fn fill(
     }
     drop(backup);
     copy.close().map_err(|(_, error)| error)?;
+    if let Some(source) = source
+        .path()
+        .and_then(|path| Path::new(path).metadata().ok())
+    {
+        let rights = Permissions::from_mode(source.mode() & 0o777 | OWNER_ONLY);
+        file.set_permissions(rights)
+            .map_err(|error| failed(to, &error))?;
+    }
     file.sync_all().map_err(|error| failed(to, &error))
 }
 

@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use r2d2::ManageConnection;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -79,6 +80,29 @@ pub(super) fn open_as_it_is(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)
+}
+
+/// Brings the WAL of a file into it and leaves WAL mode, so that it is one file, and closed.
+///
+/// # Errors
+///
+/// [`Error::Busy`] when anybody else has it open. A file that is no database is left as it is, and so is its `-wal`.
+pub(super) fn into_one_file(path: &Path, busy_timeout_ms: u32) -> Result<()> {
+    let look = "SELECT count(*) FROM sqlite_schema";
+    // Whoever opens it to write brings the WAL into it at the end, even into garbage.
+    let looked = open_as_it_is(path)?.query_row(look, [], |_| Ok(()));
+    if let Err(error) = looked
+        // A write that was broken off is rolled back by who may write.
+        && error.sqlite_error_code() != Some(ffi::ErrorCode::ReadOnly)
+    {
+        return Err(error.into());
+    }
+    let connection = open_bare(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(Duration::from_millis(busy_timeout_ms.into()))?;
+    connection.query_row(look, [], |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(())
 }
 
 /// The name by which a file is opened so that nothing is made beside it.

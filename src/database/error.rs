@@ -39,6 +39,9 @@ pub enum Error {
     /// No backup was made, and none was begun that is left over.
     #[error("cannot back up: {0}")]
     Backup(String),
+    /// Nothing was restored; the database is as it was.
+    #[error("cannot restore: {0}")]
+    Restore(String),
     /// The closure panicked; what it wrote is rolled back.
     #[error("the closure panicked: {0}")]
     Panicked(String),

@@ -137,6 +137,7 @@ impl Database {
     /// The copy is checked before it gets its name: whenever the process dies, there is either no file of that name or
     /// a whole one. It is written as `<to>.partial`, which is removed on failure, and taken over by the next backup
     /// after a kill. `progress` is told of every step. The copy has no `-wal` beside it and needs none.
+    /// It runs on a thread of its own with the lowest priority, to its end even if the caller is dropped.
     /// While it is made the WAL cannot begin anew, and grows with what is written.
     ///
     /// # Errors
@@ -149,10 +150,8 @@ impl Database {
         progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Backup> {
         let to = to.to_owned();
-        self.apart(Role::Reader, move |connection| {
-            backup::make(connection, &to, progress)
-        })
-        .await
+        self.aside(move |connection| backup::make(connection, &to, progress))
+            .await
     }
 
     /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
@@ -194,7 +193,7 @@ impl Database {
             })
             .map_err(Error::abort)?;
         // It has panicked if it does not answer.
-        let panicked = |_| Err(Error::Panicked("the check".to_owned()));
+        let panicked = |_| Err(Error::Panicked("the work on the whole file".to_owned()));
         answer.await.unwrap_or_else(panicked)
     }
 }

@@ -1,4 +1,4 @@
-//! Copies of a live database.
+//! Copies of a live database, and the command that makes them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,18 +6,34 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
 use houseboat::database::Database;
+use houseboat::database::Error;
 use houseboat::database::Progress;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 
 use crate::database::database;
 use crate::database::insert;
+use crate::support::client::client;
+use crate::support::command::Printed;
+use crate::support::command::run;
+use crate::support::process::TestProcess;
+use crate::support::process::command;
+use crate::support::site;
+use crate::support::site::Monitor;
+use crate::support::site::number;
+use crate::support::tmpfs::Tmpfs;
+use crate::support::waiting::slow;
 
 /// Rows that make the file some megabytes large.
-async fn fill(database: &Database, rows: i64) {
+pub(crate) async fn fill(database: &Database, rows: i64) {
     let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-               INSERT INTO notes (text) SELECT i || ' ' || hex(randomblob(500)) FROM n";
+               INSERT INTO notes (text) SELECT i || ' ' || hex(randomblob(200)) FROM n";
     database
         .write(move |tx| Ok(tx.execute(sql, [rows])?))
         .await
@@ -25,7 +41,7 @@ async fn fill(database: &Database, rows: i64) {
 }
 
 /// Opens a copy as another program would.
-fn open(path: &Path) -> Connection {
+pub(crate) fn open(path: &Path) -> Connection {
     #[expect(
         clippy::disallowed_methods,
         reason = "it looks at the file as another program would"
@@ -33,11 +49,7 @@ fn open(path: &Path) -> Connection {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap()
 }
 
-fn number(conn: &Connection, sql: &str) -> i64 {
-    conn.query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -46,18 +58,55 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// What the program is told, so that its database is the one that [`database`] makes.
+pub(crate) const DATABASE: (&str, &str) = ("HOUSEBOAT_DATABASE__PATH", "data/test.sqlite3");
+
+pub(crate) fn assert_sound(conn: &Connection) {
+    let sound: String = conn
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(sound, "ok");
+}
+
+/// How many notes the sound file `path` has.
+pub(crate) fn notes(path: &Path) -> i64 {
+    let conn = open(path);
+    assert_sound(&conn);
+    number(&conn, "SELECT count(*) FROM notes")
+}
+
+/// Overwrites a part of a page with what is no page.
+pub(crate) fn damage(path: &Path, page: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[page * 4_096..page * 4_096 + 1_024].fill(0xa5);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Runs the program with these arguments, and kills it after `delay`; says whether it came too late.
+pub(crate) async fn kill_after(folder: &Path, arguments: &[&str], delay: Duration) -> bool {
+    let mut child = command(folder)
+        .args(arguments)
+        .envs([DATABASE])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(delay).await;
+    child.kill().unwrap();
+    child.wait().unwrap().success()
+}
+
 #[tokio::test]
 async fn a_copy_made_amid_writes_is_one_state_and_ends() {
     let (folder, database) = database().await;
     fill(&database, 10_000).await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let ended = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU64::new(0));
-    let (writes, done) = (Arc::clone(&stop), Arc::clone(&acknowledged));
-    let writer = database.clone();
+    let (writes, done) = (Arc::clone(&ended), Arc::clone(&acknowledged));
+    let live = database.clone();
     let writing = tokio::spawn(async move {
         let mut number = 0;
         while !writes.load(Ordering::SeqCst) {
-            insert(&writer, &format!("live {number}")).await.unwrap();
+            insert(&live, &format!("live {number}")).await.unwrap();
             number += 1;
             done.store(number, Ordering::SeqCst);
         }
@@ -80,7 +129,7 @@ async fn a_copy_made_amid_writes_is_one_state_and_ends() {
         assert!(step < 1_000, "the copy begins anew again and again");
     });
     let made = made.await.unwrap();
-    stop.store(true, Ordering::SeqCst);
+    ended.store(true, Ordering::SeqCst);
     writing.await.unwrap();
     assert!(seen.load(Ordering::SeqCst) > 5, "{seen:?}");
     assert_eq!(made.bytes, std::fs::metadata(&to).unwrap().len());
@@ -89,8 +138,198 @@ async fn a_copy_made_amid_writes_is_one_state_and_ends() {
     let live = number(&copy, "SELECT count(*) FROM notes WHERE text LIKE 'live %'");
     assert!(live >= i64::try_from(before).unwrap(), "{live} of {before}");
     assert_eq!(number(&copy, "SELECT count(*) FROM notes") - live, 10_000);
-    let sound: String = copy
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(sound, "ok");
+    assert_sound(&copy);
+}
+
+fn backup(folder: &Path, to: &str) -> Printed {
+    run(folder, &["backup", to], &[DATABASE])
+}
+
+#[tokio::test]
+async fn the_command_copies_a_live_site_with_all_that_it_acknowledged() {
+    let site = TestProcess::start().await;
+    let client = client();
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let create = async |number: u64| {
+        let name = format!("monitor {number}");
+        let monitor = Monitor::new(&name, "http://127.0.0.1:1/");
+        monitor.create(&client, &site).await;
+        acknowledged.store(number + 1, Ordering::SeqCst);
+    };
+    for number in 0..5 {
+        create(number).await;
+    }
+    let before = acknowledged.load(Ordering::SeqCst);
+    let folder = site.folder().to_owned();
+    let mut backup =
+        tokio::task::spawn_blocking(move || run(&folder, &["backup", "copy.sqlite3"], &[]));
+    let mut number_next = before;
+    let printed = loop {
+        tokio::select! {
+            biased;
+            () = create(number_next) => number_next += 1,
+            printed = &mut backup => break printed.unwrap(),
+        }
+    };
+    assert_eq!(printed.code, Some(0), "{}", printed.err);
+    assert!(
+        printed.out.starts_with("copy.sqlite3: ") && printed.out.ends_with(" s, verified\n"),
+        "{}",
+        printed.out
+    );
+    assert_eq!(printed.err, "", "no terminal, no progress");
+    let copy = open(&site.folder().join("copy.sqlite3"));
+    assert_sound(&copy);
+    let copied = number(&copy, "SELECT count(*) FROM monitors");
+    assert!(copied >= i64::try_from(before).unwrap(), "{copied}");
+    assert!(
+        number(
+            &site::database(site.folder()),
+            "SELECT count(*) FROM monitors"
+        ) >= copied
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_exists_is_left_alone() {
+    let (folder, database) = database().await;
+    database.close().await;
+    std::fs::write(folder.path().join("mine"), "mine").unwrap();
+    let refused = backup(folder.path(), "mine");
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains("mine exists already"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("mine")).unwrap(),
+        "mine"
+    );
+    assert_eq!(names(folder.path()), ["data", "mine"]);
+}
+
+#[tokio::test]
+async fn a_copy_is_read_by_no_more_people_than_the_database() {
+    let (folder, database) = database().await;
+    let rights = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(database.path(), rights).unwrap();
+    let to = folder.path().join("copy");
+    database.backup(&to, |_| {}).await.unwrap();
+    let mode = std::fs::metadata(&to).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_said_to_be_and_no_copy_is_kept() {
+    let (folder, database) = database().await;
+    fill(&database, 500).await;
+    let path = database.path().to_owned();
+    database.close().await;
+    damage(&path, 9);
+    let refused = backup(folder.path(), "copy");
+    assert_eq!(refused.code, Some(1));
+    for part in ["the database itself is damaged", "`recover`", "`restore`"] {
+        assert!(refused.err.contains(part), "{}", refused.err);
+    }
+    assert_eq!(names(folder.path()), ["data"]);
+}
+
+#[tokio::test]
+async fn rows_that_refer_to_nothing_are_named_and_copied() {
+    let (folder, database) = database().await;
+    let path = database.path().to_owned();
+    database.close().await;
+    let sql = "PRAGMA foreign_keys = OFF;
+        CREATE TABLE remarks (note_id INTEGER REFERENCES notes (id));
+        INSERT INTO remarks VALUES (7)";
+    open(&path).execute_batch(sql).unwrap();
+    let made = backup(folder.path(), "copy");
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let line = "row 1 of remarks refers to a row of notes that is not there";
+    assert!(made.out.contains(line), "{}", made.out);
+}
+
+#[tokio::test]
+async fn no_room_is_said_before_anything_is_copied() {
+    let Some(disk) = Tmpfs::mount("1m") else {
+        return;
+    };
+    let (folder, database) = database().await;
+    fill(&database, 3_000).await;
+    database.close().await;
+    let refused = backup(folder.path(), disk.path().join("copy").to_str().unwrap());
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains("there is no room for") && refused.err.contains(" bytes, and "),
+        "{}",
+        refused.err
+    );
+    assert!(names(disk.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_meanwhile_is_left_as_it_was() {
+    let Some(disk) = Tmpfs::mount("16m") else {
+        return;
+    };
+    let (_folder, database) = database().await;
+    fill(&database, 10_000).await;
+    let filler = disk.path().join("filler");
+    let others = filler.clone();
+    let to = disk.path().join("copy");
+    let made = database.backup(&to, move |_| {
+        if !others.exists() {
+            let _ = std::fs::write(&others, vec![1; 16 << 20]);
+        }
+    });
+    let error = made.await.unwrap_err();
+    assert!(matches!(error, Error::Backup(_)), "{error:?}");
+    assert!(
+        error.to_string().contains("there is no room for"),
+        "{error}"
+    );
+    assert_eq!(names(disk.path()), ["filler"]);
+    std::fs::remove_file(filler).unwrap();
+    let again = database.backup(&to, |_| {}).await;
+    assert!(again.unwrap().bytes > 6 << 20);
+}
+
+#[tokio::test]
+async fn a_killed_backup_leaves_a_whole_file_or_none() {
+    killed(4, 4_000).await;
+}
+
+#[tokio::test]
+async fn backups_killed_at_any_moment_leave_a_whole_file_or_none() {
+    if slow("backups_killed_at_any_moment_leave_a_whole_file_or_none") {
+        killed(40, 30_000).await;
+    }
+}
+
+async fn killed(rounds: u64, rows: i64) {
+    let (folder, database) = database().await;
+    fill(&database, rows).await;
+    database.close().await;
+    let to = folder.path().join("copy");
+    let start = Instant::now();
+    assert_eq!(backup(folder.path(), "copy").code, Some(0));
+    let time = start.elapsed();
+    let mut random = fastrand::Rng::with_seed(rounds);
+    let mut broken_off = 0;
+    for round in 0..rounds {
+        let delay = time.mul_f64(random.f64());
+        std::fs::remove_file(&to).unwrap();
+        let in_time = kill_after(folder.path(), &["backup", "copy"], delay).await;
+        broken_off += u64::from(!in_time);
+        if to.exists() {
+            assert_eq!(notes(&to), rows, "round {round}, killed after {delay:?}");
+            continue;
+        }
+        let again = backup(folder.path(), "copy");
+        assert_eq!(again.code, Some(0), "{}", again.err);
+        assert_eq!(notes(&to), rows, "round {round}, killed after {delay:?}");
+        assert_eq!(names(folder.path()), ["copy", "data"]);
+    }
+    assert!(broken_off > 0, "no kill came in time");
 }

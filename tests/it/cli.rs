@@ -29,7 +29,9 @@ fn names(folder: &Path) -> Vec<String> {
 fn help_names_every_command() {
     let help = run(folder().path(), &["--help"], &[]);
     assert_eq!(help.code, Some(0));
-    for command in ["serve", "migrate", "config", "check", "jobs"] {
+    for command in [
+        "serve", "migrate", "config", "check", "backup", "restore", "jobs",
+    ] {
         assert!(
             help.out.contains(&format!("\n  {command} ")),
             "{}",

@@ -22,6 +22,7 @@ mod migrations;
 mod model;
 mod monitor;
 mod queue;
+mod restore;
 mod schedule;
 mod start;
 mod tidy;

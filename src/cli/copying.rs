@@ -1,0 +1,100 @@
+//! A line that shows how far a copy is.
+
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::database::Progress;
+
+/// Often enough to be seen moving.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// A line on stderr that is written anew as the copy goes on; nothing where stderr is no terminal.
+///
+/// The line is gone when this is dropped.
+#[derive(Debug)]
+pub(super) struct Meter {
+    is_shown: bool,
+    start: Instant,
+    last: Option<Instant>,
+}
+
+impl Meter {
+    pub(super) fn start() -> Self {
+        Self {
+            is_shown: std::io::stderr().is_terminal(),
+            start: Instant::now(),
+            last: None,
+        }
+    }
+
+    pub(super) fn show(&mut self, progress: Progress) {
+        let is_done = progress.pages_done == progress.pages;
+        let is_due = self.last.is_none_or(|last| last.elapsed() >= EVERY);
+        if !self.is_shown || !(is_due || is_done) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        write(&line(progress, self.start.elapsed()));
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if self.last.is_some() {
+            write("");
+        }
+    }
+}
+
+/// The size as people say it: `1.5 MB`.
+pub(super) fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+fn line(progress: Progress, time: Duration) -> String {
+    if progress.pages_done == progress.pages {
+        return "copied; checking the copy".to_owned();
+    }
+    let done = progress.pages_done.saturating_mul(progress.page_bytes);
+    let percent = progress.pages_done.saturating_mul(100) / progress.pages.max(1);
+    let a_second = u128::from(done) * 1_000 / time.as_millis().max(1);
+    format!(
+        "{percent:>3} % {:>10} {:>12}/s",
+        megabytes(done),
+        megabytes(u64::try_from(a_second).unwrap_or(u64::MAX))
+    )
+}
+
+/// Writes over the line that stands there.
+fn write(line: &str) {
+    // What cannot be shown is no reason to stop.
+    let _ = write!(std::io::stderr(), "\r{line}\x1b[K");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_how_far_and_how_fast() {
+        let progress = |pages_done| Progress {
+            pages_done,
+            pages: 1_000,
+            page_bytes: 4_096,
+        };
+        assert_eq!(
+            line(progress(500), Duration::from_secs(2)),
+            " 50 %     2.0 MB       1.0 MB/s"
+        );
+        assert_eq!(
+            line(progress(0), Duration::ZERO),
+            "  0 %     0.0 MB       0.0 MB/s"
+        );
+        assert_eq!(
+            line(progress(1_000), Duration::ZERO),
+            "copied; checking the copy"
+        );
+    }
+}
