@@ -195,86 +195,83 @@ async fn a_row_that_breaks_a_rule_is_reported_and_is_no_damage() {
     assert_eq!(database.damage(), None);
 }
 
-#[tokio::test]
-async fn a_damaged_site_stays_up_says_so_and_tells_its_owner() {
-    let folder = TempDir::new().unwrap();
-    let target = Target::answers("hello").await;
-    let webhook = Webhook::listen().await;
-    let start = async || {
-        let builder = TestProcess::builder().folder(folder.path());
-        let url = webhook.url();
-        builder
-            .variable("HOUSEBOAT_SITE__WEBHOOK_URL", url)
-            .start()
-            .await
-    };
-    let client = client();
-    let status = async |url: String| client.get(url).send().await.unwrap().status().as_u16();
+/// The answer of `/ready`.
+async fn ready(site: &TestProcess) -> (u16, String) {
+    let answer = client().get(site.url("/ready")).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
 
-    let mut site = start().await;
-    let page = Monitor::new("a monitor of some name", &target.url("/"))
-        .create(&client, &site)
-        .await;
-    assert_eq!(status(site.url("/ready")).await, 200);
+async fn status(url: String) -> u16 {
+    client().get(url).send().await.unwrap().status().as_u16()
+}
+
+async fn stop(mut site: TestProcess) {
     site.terminate();
     assert!(site.wait(SOON).await.success(), "{}", site.log());
+}
 
+/// A site whose only monitor lies on a damaged page; and the monitor's page.
+async fn damaged_site(folder: &TempDir, webhook: &Webhook) -> (TestProcess, String) {
+    let target = Target::answers("hello").await;
+    let builder = || TestProcess::builder().folder(folder.path());
+    let site = builder().start().await;
+    assert_eq!(ready(&site).await, (200, "ready\n".to_owned()));
+    let monitor = Monitor::new("a monitor of some name", &target.url("/"));
+    let page = monitor.create(&client(), &site).await;
+    stop(site).await;
     damage(
         &folder.path().join("data/site.sqlite3"),
         "a monitor of some name",
     );
-    let mut site = start().await;
+    let told = builder().variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url());
+    (told.start().await, page)
+}
+
+#[tokio::test]
+async fn a_damaged_site_stays_up_says_so_and_tells_its_owner() {
+    let (folder, webhook) = (TempDir::new().unwrap(), Webhook::listen().await);
+    let (site, page) = damaged_site(&folder, &webhook).await;
     // The jobs trip over it as well, and may be first.
     let _ = status(site.url(&page)).await;
-    let ready = async |site: &TestProcess| {
-        let answer = client.get(site.url("/ready")).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    };
     let (code, text) = wait_for("not ready", SOON, async || {
         let answer = ready(&site).await;
         (answer.0 != 200).then_some(answer)
     })
     .await;
     assert_eq!(code, 503);
-    assert!(
-        text.starts_with("not ready\nthe database is damaged (found 20"),
-        "{text}"
-    );
+    let begin = "not ready\nthe database is damaged (found 20";
+    assert!(text.starts_with(begin), "{text}");
     assert_eq!(status(site.url("/up")).await, 200);
-    let new = Monitor::new("another", &target.url("/"));
-    let refused = post_form(&client, &site.url("/monitors"), &new.pairs())
-        .await
-        .unwrap();
-    assert_eq!(refused.status(), 503);
+    let new = Monitor::new("another", &site.url("/up"));
+    let refused = post_form(&client(), &site.url("/monitors"), &new.pairs()).await;
+    assert_eq!(refused.unwrap().status(), 503);
     let alert = wait_for("alert", SOON, async || {
-        let posts = webhook.posts();
-        posts
-            .into_iter()
-            .find(|post| post["event"] == "database_damaged")
+        let posts = webhook.posts().into_iter();
+        let mut of_damage = posts.filter(|post| post["event"] == "database_damaged");
+        of_damage.next()
     })
     .await;
-    assert!(
-        alert["problem"].as_str().unwrap().contains("malformed"),
-        "{alert}"
-    );
-    assert_eq!(
-        site.log()
-            .matches("the database is damaged: it takes no writes")
-            .count(),
-        1
-    );
-    site.terminate();
-    assert!(site.wait(SOON).await.success(), "{}", site.log());
+    let problem = alert["problem"].as_str().unwrap();
+    assert!(problem.contains("malformed"), "{alert}");
+    let words = "the database is damaged: it takes no writes";
+    assert_eq!(site.log().matches(words).count(), 1, "{}", site.log());
+}
 
-    let mut site = start().await;
+#[tokio::test]
+async fn a_site_that_was_found_damaged_starts_and_says_so() {
+    let (folder, webhook) = (TempDir::new().unwrap(), Webhook::listen().await);
+    let (site, page) = damaged_site(&folder, &webhook).await;
+    let _ = status(site.url(&page)).await;
+    wait_for("not ready", SOON, async || {
+        (ready(&site).await.0 != 200).then_some(())
+    })
+    .await;
+    stop(site).await;
+    let site = TestProcess::builder().folder(folder.path()).start().await;
     assert_eq!(ready(&site).await.0, 503);
-    assert!(
-        site.log().contains("found damaged earlier"),
-        "{}",
-        site.log()
-    );
-    site.terminate();
-    assert!(site.wait(SOON).await.success(), "{}", site.log());
+    let log = site.log();
+    assert!(log.contains("found damaged earlier"), "{log}");
+    stop(site).await;
     let check = run(folder.path(), &["check", "--full"], &[]);
     assert_eq!(check.code, Some(1));
     assert!(

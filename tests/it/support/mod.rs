@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub(crate) mod jobs;
 pub(crate) mod log;
 pub(crate) mod mounts;
+pub(crate) mod plans;
 pub(crate) mod process;
 pub(crate) mod site;
 pub(crate) mod sources;
