@@ -1,12 +1,13 @@
 //! Whether the site is alive, and whether it can do all of its work.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
+use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use serde::Serialize;
 
 use crate::database::Database;
 
@@ -21,38 +22,41 @@ pub(super) fn routes(database: &Database) -> Router {
         .with_state(database.within(TIME))
 }
 
-async fn ready(State(database): State<Database>) -> (StatusCode, String) {
-    let mut wrong = Vec::new();
+/// What `/ready` answers, as JSON.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    /// Why not.
+    problems: Vec<String>,
+    /// What does not stop the site and should be seen to.
+    warnings: Vec<String>,
+}
+
+async fn ready(State(database): State<Database>) -> (StatusCode, Json<Readiness>) {
+    let mut problems = Vec::new();
     if let Some(damage) = database.damage() {
-        wrong.push(format!(
+        problems.push(format!(
             "the database is damaged (found {}): it can be read as far as it is sound, and takes no writes",
             damage.found_at
         ));
     } else if let Err(error) = database.write(|_| Ok(())).await {
-        wrong.push(format!("the database cannot be written: {error}"));
+        problems.push(format!("the database cannot be written: {error}"));
     }
-    if let Err(error) = database
-        .read(|conn| Ok(conn.query_row("SELECT 1", [], |_| Ok(()))?))
-        .await
-    {
-        wrong.push(format!("the database cannot be read: {error}"));
+    let read = database.read(|conn| Ok(conn.query_row("SELECT 1", [], |_| Ok(()))?));
+    if let Err(error) = read.await {
+        problems.push(format!("the database cannot be read: {error}"));
     }
-    let status = if wrong.is_empty() {
+    let ready = problems.is_empty();
+    let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let mut text = if wrong.is_empty() {
-        "ready\n"
-    } else {
-        "not ready\n"
-    }
-    .to_owned();
-    let warnings = database.warnings().iter();
-    let warnings = warnings.map(|warning| format!("warning: {warning}"));
-    for line in wrong.into_iter().chain(warnings) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{line}");
-    }
-    (status, text)
+    let warnings = database.warnings().to_vec();
+    let readiness = Readiness {
+        ready,
+        problems,
+        warnings,
+    };
+    (status, Json(readiness))
 }

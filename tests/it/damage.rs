@@ -9,6 +9,8 @@ use houseboat::database::Database;
 use houseboat::database::Depth;
 use houseboat::database::Error;
 use houseboat::database::Result;
+use serde_json::Value;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::database::database;
@@ -196,9 +198,9 @@ async fn a_row_that_breaks_a_rule_is_reported_and_is_no_damage() {
 }
 
 /// The answer of `/ready`.
-async fn ready(site: &TestProcess) -> (u16, String) {
+async fn ready(site: &TestProcess) -> (u16, Value) {
     let answer = client().get(site.url("/ready")).send().await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
+    (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
 async fn status(url: String) -> u16 {
@@ -215,7 +217,8 @@ async fn damaged_site(folder: &TempDir, webhook: &Webhook) -> (TestProcess, Stri
     let target = Target::answers("hello").await;
     let builder = || TestProcess::builder().folder(folder.path());
     let site = builder().start().await;
-    assert_eq!(ready(&site).await, (200, "ready\n".to_owned()));
+    let expected = json!({"ready": true, "problems": [], "warnings": []});
+    assert_eq!(ready(&site).await, (200, expected));
     let monitor = Monitor::new("a monitor of some name", &target.url("/"));
     let page = monitor.create(&client(), &site).await;
     stop(site).await;
@@ -233,14 +236,16 @@ async fn a_damaged_site_stays_up_says_so_and_tells_its_owner() {
     let (site, page) = damaged_site(&folder, &webhook).await;
     // The jobs trip over it as well, and may be first.
     let _ = status(site.url(&page)).await;
-    let (code, text) = wait_for("not ready", SOON, async || {
+    let (code, answer) = wait_for("not ready", SOON, async || {
         let answer = ready(&site).await;
         (answer.0 != 200).then_some(answer)
     })
     .await;
     assert_eq!(code, 503);
-    let begin = "not ready\nthe database is damaged (found 20";
-    assert!(text.starts_with(begin), "{text}");
+    assert_eq!(answer["ready"], false);
+    let problem = answer["problems"][0].as_str().unwrap();
+    let begin = "the database is damaged (found 20";
+    assert!(problem.starts_with(begin), "{answer}");
     assert_eq!(status(site.url("/up")).await, 200);
     let new = Monitor::new("another", &site.url("/up"));
     let refused = post_form(&client(), &site.url("/monitors"), &new.pairs()).await;
