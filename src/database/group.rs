@@ -159,6 +159,7 @@ impl Group {
                 Err(RecvTimeoutError::Timeout) => wal.idle(&self.connection),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.slow.tell_own();
         }
         // A connection that has never written does not know of the WAL, and would leave it behind.
         wal.end(&self.connection);
@@ -181,6 +182,8 @@ impl Group {
             }
             return;
         }
+        // What has been waited for until here is nobody's closure's.
+        self.slow.tell_own();
         let started = Instant::now();
         let writes_max = self.writes_max();
         let mut done = Done::default();

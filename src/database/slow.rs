@@ -71,21 +71,33 @@ impl SlowLog {
 
     /// Tells what was slow in the closure that has just ended on this thread.
     pub(super) fn tell(&self, connection: &Connection, place: Place) {
+        self.each(|sql, duration_ms| {
+            let plan = plan(connection, sql).unwrap_or_else(|error| error.to_string());
+            let (sql, plan) = (short(sql), short(&plan));
+            tracing::warn!(duration_ms, %place, sql, plan, "a statement was slow");
+        });
+    }
+
+    /// Tells what was slow of the statements around closures: commits, checkpoints, waiting for another process.
+    pub(super) fn tell_own(&self) {
+        self.each(|sql, duration_ms| {
+            tracing::warn!(
+                duration_ms,
+                sql,
+                "the disk was slow, or another process in the way"
+            );
+        });
+    }
+
+    fn each(&self, tell: impl Fn(&str, u64)) {
         if FOUND.with_borrow(Vec::is_empty) {
             return;
         }
         for (sql, time) in FOUND.take() {
             self.count.fetch_add(1, Ordering::Relaxed);
             if self.is_due(&sql) {
-                let plan = plan(connection, &sql).unwrap_or_else(|error| error.to_string());
                 let duration_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                tracing::warn!(
-                    duration_ms,
-                    %place,
-                    sql = short(&sql),
-                    plan = short(&plan),
-                    "a statement was slow"
-                );
+                tell(&sql, duration_ms);
             }
         }
     }

@@ -118,3 +118,31 @@ async fn so_far<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_while_it_is_closed_is_answered() {
+    for _ in 0..50 {
+        let (_folder, database) = two_readers();
+        let mut callers = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let database = database.clone();
+            callers.spawn(async move {
+                loop {
+                    let answer = if number % 2 == 0 {
+                        database.write(|_| Ok(())).await
+                    } else {
+                        database.within(HOUR).read(|_| Ok(())).await
+                    };
+                    if matches!(answer, Err(Error::Closed)) {
+                        return;
+                    }
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        database.close().await;
+        tokio::time::timeout(SOON, callers.join_all())
+            .await
+            .unwrap();
+    }
+}

@@ -133,3 +133,26 @@ async fn a_slow_write_is_told_with_its_place() {
     ]);
     assert_eq!(lines.len(), 1, "{lines:?}");
 }
+
+#[tokio::test]
+async fn waiting_for_another_process_is_told_and_no_closures_fault() {
+    log::keep();
+    let folder = tempfile::tempdir().unwrap();
+    let impatient = Settings {
+        slow_ms: 20,
+        ..settings(folder.path())
+    };
+    let database = Database::open(&impatient, Clock::system()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "as another program would")]
+    let other = rusqlite::Connection::open(database.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut write = Box::pin(database.write(|tx| Ok(tx.execute("SELECT 'patient' WHERE 0", [])?)));
+    assert!(is_pending(&mut write).await);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    other.execute_batch("COMMIT").unwrap();
+    let _ = write.await;
+    assert_eq!(database.stats().await.slow, 1);
+    let told = log::lines(&["another process in the way", "BEGIN IMMEDIATE"]);
+    assert!(!told.is_empty());
+    assert!(log::lines(&["a statement was slow", "BEGIN IMMEDIATE"]).is_empty());
+}
