@@ -139,6 +139,14 @@ pub(super) fn address(path: &Path) -> PathBuf {
     address.into()
 }
 
+/// The folder beside a database in which Litestream keeps its notes: `.site.sqlite3-litestream`.
+pub(super) fn notes_of_litestream(database: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(database.file_name().unwrap_or_default());
+    name.push("-litestream");
+    database.with_file_name(name)
+}
+
 /// `site.sqlite3-wal` for `site.sqlite3`.
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

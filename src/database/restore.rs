@@ -17,6 +17,7 @@ use crate::database::Result;
 use crate::database::Settings;
 use crate::database::backup;
 use crate::database::connection;
+use crate::database::connection::notes_of_litestream;
 use crate::database::health;
 
 /// What was put in place of what.
@@ -87,9 +88,9 @@ impl Place {
         }
         let folder = backup::folder(&path);
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let mut notes = vec![notes_of(&path)];
-        if notes_of(given) != notes[0] {
-            notes.push(notes_of(given));
+        let mut notes = vec![notes_of_litestream(&path)];
+        if notes_of_litestream(given) != notes[0] {
+            notes.push(notes_of_litestream(given));
         }
         Ok(Self {
             kept: free_name(&path, now),
@@ -144,7 +145,7 @@ impl Place {
         let is_one_file = self.close()?;
         let mut kept = Vec::new();
         for notes in self.notes.iter().filter(|notes| notes.exists()) {
-            let aside = notes_of(&self.kept);
+            let aside = notes_of_litestream(&self.kept);
             std::fs::rename(notes, &aside).map_err(failed(notes))?;
             kept.push(aside);
         }
@@ -289,7 +290,8 @@ fn free_name(path: &Path, now: Timestamp) -> PathBuf {
     let name = |ending: &str| connection::beside(path, &format!(".before-restore-{time}{ending}"));
     let is_free = |name: &PathBuf| {
         let files = ["", "-wal", "-journal"].map(|ending| connection::beside(name, ending));
-        !files.iter().any(|file| file.symlink_metadata().is_ok()) && !notes_of(name).exists()
+        !files.iter().any(|file| file.symlink_metadata().is_ok())
+            && !notes_of_litestream(name).exists()
     };
     let mut number = 1;
     let mut kept = name("");
@@ -298,14 +300,6 @@ fn free_name(path: &Path, now: Timestamp) -> PathBuf {
         kept = name(&format!("-{number}"));
     }
     kept
-}
-
-/// `.site.sqlite3-litestream` beside `site.sqlite3`.
-fn notes_of(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push("-litestream");
-    path.with_file_name(name)
 }
 
 /// Gives a file a second name, or, where the file system has none, copies it.

@@ -16,6 +16,8 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use crate::database::connection::Options;
+use crate::database::connection::beside;
+use crate::database::connection::notes_of_litestream;
 use crate::database::running::Running;
 
 /// After so many pages a checkpoint is made even if writes wait; SQLite's own default.
@@ -230,23 +232,9 @@ impl Wal {
     }
 }
 
-/// The folder beside a database in which Litestream keeps its notes.
-fn notes_of_litestream(database: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(database.file_name().unwrap_or_default());
-    name.push("-litestream");
-    database.with_file_name(name)
-}
-
-fn file(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
-}
-
 /// The size of the WAL of a database, in bytes; 0 where there is none.
 pub(super) fn bytes(database: &Path) -> u64 {
-    std::fs::metadata(file(database)).map_or(0, |file| file.len())
+    std::fs::metadata(beside(database, "-wal")).map_or(0, |file| file.len())
 }
 
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Progress> {
