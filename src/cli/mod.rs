@@ -44,11 +44,7 @@ enum Command {
     /// Serve the site, run its jobs and its schedule (what happens without a command)
     Serve,
     /// Apply the migrations that the database lacks
-    Migrate {
-        /// List them, and change nothing
-        #[arg(long)]
-        status: bool,
-    },
+    Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
     Config,
     /// Copy the database to a new file, beside a running server or without one, and check the copy
@@ -108,7 +104,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve => app::serve(app, config).await,
-            Command::Migrate { status } => migrate::run(&app, &config, status).await,
+            Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Backup { file } => backup::run(&config, &file).await,
             Command::Recover { to } => recover::run(&app, &config, to),
             Command::Restore { file } => restore::run(&config, &file).await,

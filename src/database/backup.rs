@@ -13,7 +13,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use rusqlite::ErrorCode;
 use rusqlite::backup::StepResult;
 
 use crate::database::Depth;
@@ -99,26 +98,7 @@ pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
 /// Reads the whole file and says what is wrong with it.
 pub(super) fn verify(path: &Path) -> Result<Report> {
     let connection = connection::open_as_it_is(path)?;
-    match check::check(&connection, Depth::Full, &Arc::default()) {
-        Err(error) if is_damage(&error) => {
-            let mut report = Report::default();
-            report.problems.push(error.to_string());
-            Ok(report)
-        }
-        checked => checked,
-    }
-}
-
-/// Whether SQLite met damage, or something that is no database.
-pub(super) fn is_damage(error: &Error) -> bool {
-    let code = match error {
-        Error::Sqlite(error) => error.sqlite_error_code(),
-        _ => None,
-    };
-    matches!(
-        code,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
+    check::check(&connection, Depth::Full, &Arc::default())
 }
 
 /// Makes the copy `to` by way of `<to>.partial`.
@@ -312,7 +292,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 }
 
 fn source_error(error: Error) -> Error {
-    if is_damage(&error) {
+    if error.is_corruption() {
         damaged(&error.to_string())
     } else {
         error

@@ -107,6 +107,14 @@ impl Error {
         }
     }
 
+    /// Whether SQLite met damage, or something that is no database.
+    pub(super) fn is_corruption(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code().is_some_and(is_corruption),
+            _ => false,
+        }
+    }
+
     /// Says whether a constraint of the schema refused the row, and which.
     ///
     /// SQLite's text, such as `UNIQUE constraint failed: monitors.name`.
