@@ -18,6 +18,9 @@ use houseboat::database::Migrations;
 use houseboat::database::Settings;
 use tokio::task::JoinSet;
 
+/// What a slow read may take, its wait included.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 const ROWS: u64 = 10_000;
 const ROUNDS: usize = 5;
 const TASKS: usize = 64;
@@ -108,11 +111,14 @@ async fn round(database: &Database, beside: usize, count: u64) -> Round {
     let over = Arc::new(AtomicBool::new(false));
     let mut slow_ones = JoinSet::new();
     for _ in 0..beside {
-        let (database, over) = (database.clone(), Arc::clone(&over));
+        // They wait for one another.
+        let (database, over) = (database.within(PATIENCE), Arc::clone(&over));
         slow_ones.spawn(async move {
             let (mut times, start) = (0_u32, Instant::now());
             while !over.load(Ordering::Relaxed) {
-                slow(&database, count).await.expect("a slow read has 10 s");
+                slow(&database, count)
+                    .await
+                    .expect("a slow read has a minute");
                 times += 1;
             }
             start.elapsed().as_secs_f64() * 1000.0 / f64::from(times)

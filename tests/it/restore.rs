@@ -181,9 +181,8 @@ async fn a_wal_that_was_left_is_not_applied_to_the_new_file() {
         // What a kill leaves: a `-wal` with all of the newer half.
         let wal = wal_of_the_newer_half(&folder.path().join("copy"));
         std::fs::write(data.join("test.sqlite3-wal"), &wal).unwrap();
-        let garbage = "this is no database any more. ".repeat(300);
         if is_damaged {
-            std::fs::write(&path, &garbage).unwrap();
+            std::fs::write(&path, "this is no database any more. ".repeat(300)).unwrap();
         } else {
             std::fs::remove_file(&path).unwrap();
         }
@@ -195,13 +194,33 @@ async fn a_wal_that_was_left_is_not_applied_to_the_new_file() {
         assert!(kept_wal.ends_with("Z-wal"), "{kept:?}");
         assert_eq!(std::fs::read(data.join(kept_wal)).unwrap(), wal);
         assert_eq!(kept.len(), 1 + usize::from(is_damaged));
-        if is_damaged {
-            assert_eq!(
-                std::fs::read_to_string(data.join(&kept[0])).unwrap(),
-                garbage
-            );
-        }
     }
+}
+
+#[tokio::test]
+async fn what_is_no_database_any_more_is_kept_as_it_is_with_its_wal() {
+    let (folder, path) = two_files(20).await;
+    let data = path.parent().unwrap();
+    let wal_path = data.join("test.sqlite3-wal");
+    // A row that fits into pages that are there: the first page, which says what file this is, is not in the `-wal`.
+    let conn = open(&path);
+    conn.execute_batch("DELETE FROM notes WHERE id = 3")
+        .unwrap();
+    let wal = std::fs::read(&wal_path).unwrap();
+    drop(conn);
+    let garbage = "this is no database any more. ".repeat(3_000);
+    std::fs::write(&path, &garbage).unwrap();
+    std::fs::write(&wal_path, &wal).unwrap();
+    let restored = restore(folder.path(), "copy");
+    assert_eq!(restored.code, Some(0), "{}", restored.err);
+    assert_eq!(notes(&path), 10);
+    let kept = kept_names(data);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!(
+        std::fs::read_to_string(data.join(&kept[0])).unwrap(),
+        garbage
+    );
+    assert_eq!(std::fs::read(data.join(&kept[1])).unwrap(), wal);
 }
 
 /// The `-wal` of this file after more notes, as long as somebody has it open.
