@@ -241,7 +241,7 @@ async fn migrate(database: &Database, sets: &[Migrations], at_start: bool) -> Re
         return pending(database, sets).await;
     }
     for step in database.migrate(sets).await? {
-        tracing::info!(set = step.set, migration = step.name, "migrated");
+        tracing::info!(set = step.set, migration = step.name, took = ?step.time.unwrap_or_default(), "migrated");
     }
     Ok(())
 }

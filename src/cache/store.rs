@@ -345,6 +345,7 @@ fn options(settings: &Settings) -> Options {
         cache_pages: 2_000,
         journal_size_limit_bytes: 16 * 1024 * 1024,
         mmap_bytes: 0,
+        copy_before_migration: false,
         warnings: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ mod check;
 mod copying;
 mod jobs;
 mod migrate;
+mod recover;
 mod restore;
 
 use std::io::Write as _;
@@ -43,17 +44,19 @@ enum Command {
     /// Serve the site, run its jobs and its schedule (what happens without a command)
     Serve,
     /// Apply the migrations that the database lacks
-    Migrate {
-        /// List them, and change nothing
-        #[arg(long)]
-        status: bool,
-    },
+    Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
     Config,
     /// Copy the database to a new file, beside a running server or without one, and check the copy
     Backup {
         /// The file to make
         file: PathBuf,
+    },
+    /// Bring what can be read of a damaged database into a new file
+    Recover {
+        /// The file to make; the database's name with .recovered by default
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
     },
     /// Put a copy of another file in the place of the database, and keep what was there
     Restore {
@@ -101,8 +104,9 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve => app::serve(app, config).await,
-            Command::Migrate { status } => migrate::run(&app, &config, status).await,
+            Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Backup { file } => backup::run(&config, &file).await,
+            Command::Recover { to } => recover::run(&app, &config, to),
             Command::Restore { file } => restore::run(&config, &file).await,
             Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,

@@ -13,7 +13,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rusqlite::Connection;
-use rusqlite::ErrorCode;
 use rusqlite::backup::StepResult;
 
 use crate::database::Depth;
@@ -99,26 +98,7 @@ pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
 /// Reads the whole file and says what is wrong with it.
 pub(super) fn verify(path: &Path) -> Result<Report> {
     let connection = connection::open_as_it_is(path)?;
-    match check::check(&connection, Depth::Full, &Arc::default()) {
-        Err(error) if is_damage(&error) => {
-            let mut report = Report::default();
-            report.problems.push(error.to_string());
-            Ok(report)
-        }
-        checked => checked,
-    }
-}
-
-/// Whether SQLite met damage, or something that is no database.
-pub(super) fn is_damage(error: &Error) -> bool {
-    let code = match error {
-        Error::Sqlite(error) => error.sqlite_error_code(),
-        _ => None,
-    };
-    matches!(
-        code,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
+    check::check(&connection, Depth::Full, &Arc::default())
 }
 
 /// Makes the copy `to` by way of `<to>.partial`.
@@ -155,16 +135,16 @@ pub(super) fn make(
 
 /// A file that is being written, removed when it is dropped unfinished.
 #[derive(Debug)]
-struct Partial {
-    path: PathBuf,
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
     /// Locked: two backups to one name would write into the same file.
-    file: File,
+    pub(super) file: File,
     is_finished: bool,
 }
 
 impl Partial {
     /// Takes over what a killed one left.
-    fn begin(to: &Path) -> Result<Self> {
+    pub(super) fn begin(to: &Path) -> Result<Self> {
         if to.symlink_metadata().is_ok() {
             return Err(Error::Backup(format!(
                 "{} exists already: give a name that is free",
@@ -201,11 +181,15 @@ impl Partial {
         };
         let emptied = partial.file.set_len(0);
         emptied.map_err(|error| failed(&partial.path, &error))?;
+        // They would be applied to what is written now.
+        for ending in ["-journal", "-wal", "-shm"] {
+            remove(&connection::beside(&partial.path, ending));
+        }
         Ok(partial)
     }
 
     /// Gives the file its name; it is synced already.
-    fn finish(mut self, to: &Path) -> Result<()> {
+    pub(super) fn finish(mut self, to: &Path) -> Result<()> {
         std::fs::rename(&self.path, to).map_err(|error| failed(to, &error))?;
         self.is_finished = true;
         sync_folder(folder(to)).map_err(|error| failed(to, &error))
@@ -308,7 +292,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 }
 
 fn source_error(error: Error) -> Error {
-    if is_damage(&error) {
+    if error.is_corruption() {
         damaged(&error.to_string())
     } else {
         error

@@ -53,6 +53,15 @@ pub(super) fn check(
     let stop = Arc::clone(stop);
     connection.progress_handler(STEPS, Some(move || stop.load(Ordering::Relaxed)))?;
     let mut report = Report::default();
+    match look(connection, depth, &mut report) {
+        // Some damage ends the check itself.
+        Err(error) if error.is_corruption() => report.problems.push(error.to_string()),
+        done => done?,
+    }
+    Ok(report)
+}
+
+fn look(connection: &Connection, depth: Depth, report: &mut Report) -> Result<()> {
     let name = match depth {
         Depth::Quick => "quick_check",
         Depth::Full => "integrity_check",
@@ -67,9 +76,9 @@ pub(super) fn check(
         }
     }
     if depth == Depth::Full {
-        foreign_keys(connection, &mut report)?;
+        foreign_keys(connection, report)?;
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Whether a line is about a row that the schema does not allow, and not about the file.

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::Instant;
 
 use r2d2::ManageConnection;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -40,9 +41,15 @@ pub(crate) struct Options {
     pub(crate) cache_pages: u32,
     pub(crate) journal_size_limit_bytes: u64,
     pub(crate) mmap_bytes: u64,
+    /// Whether a copy is put beside the file before it is migrated.
+    pub(crate) copy_before_migration: bool,
     /// What the guards found, and did not refuse.
     pub(crate) warnings: Vec<String>,
 }
+
+/// Between two tries to switch a new file to WAL. For that SQLite needs the file alone, and does not wait for it
+/// itself, whatever `busy_timeout` says; it takes milliseconds.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is said of a file that is something else.
 pub(super) const FOREIGN: &str = "this file is not a SQLite database";
@@ -161,9 +168,10 @@ pub(super) fn manager(options: &Options, role: Role) -> SqliteConnectionManager 
         Role::Reader => OpenFlags::SQLITE_OPEN_READ_ONLY,
     };
     let pragmas = pragmas(options, role);
+    let wait = Duration::from_millis(options.busy_timeout_ms.into());
     SqliteConnectionManager::file(&options.path)
         .with_flags(access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .with_init(move |connection| set_up(connection, &pragmas))
+        .with_init(move |connection| set_up(connection, &pragmas, wait))
 }
 
 /// One PRAGMA: its name, the value to set, and what it must read back as.
@@ -202,14 +210,11 @@ fn pragmas(options: &Options, role: Role) -> Vec<Pragma> {
     ]
 }
 
-fn set_up(connection: &mut Connection, pragmas: &[Pragma]) -> rusqlite::Result<()> {
+fn set_up(connection: &mut Connection, pragmas: &[Pragma], wait: Duration) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     for pragma in pragmas {
         if let Some(value) = &pragma.set {
-            // Some PRAGMAs answer with a row, some do not.
-            connection
-                .pragma_update_and_check(None, pragma.name, value, |_| Ok(()))
-                .or_else(no_row)?;
+            set(connection, pragma.name, value, wait)?;
         }
         let found = read(connection, pragma.name)?;
         if !found.eq_ignore_ascii_case(&pragma.read_back) {
@@ -222,6 +227,24 @@ fn set_up(connection: &mut Connection, pragmas: &[Pragma]) -> rusqlite::Result<(
     Ok(())
 }
 
+/// Sets a PRAGMA; waits for another process that sets it on a new file at this moment.
+fn set(connection: &Connection, name: &str, value: &str, wait: Duration) -> rusqlite::Result<()> {
+    let end = Instant::now() + wait;
+    loop {
+        let set = connection.pragma_update_and_check(None, name, value, |_| Ok(()));
+        match set.or_else(no_row) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ffi::ErrorCode::DatabaseBusy)
+                    && Instant::now() < end =>
+            {
+                std::thread::park_timeout(PAUSE);
+            }
+            set => return set,
+        }
+    }
+}
+
+/// Some PRAGMAs answer with a row, some do not.
 fn no_row(error: rusqlite::Error) -> rusqlite::Result<()> {
     match error {
         rusqlite::Error::QueryReturnedNoRows => Ok(()),
@@ -297,7 +320,9 @@ mod tests {
             read_back: "wal".to_owned(),
         };
         // A database in memory has no WAL.
-        let error = set_up(&mut connection, &[wanted]).unwrap_err().to_string();
+        let error = set_up(&mut connection, &[wanted], Duration::ZERO)
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "PRAGMA journal_mode did not take: it is memory, and should be wal"

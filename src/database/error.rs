@@ -42,6 +42,9 @@ pub enum Error {
     /// Nothing was restored; the database is as it was.
     #[error("cannot restore: {0}")]
     Restore(String),
+    /// Nothing was recovered.
+    #[error("cannot recover: {0}")]
+    Recover(String),
     /// The closure panicked; what it wrote is rolled back.
     #[error("the closure panicked: {0}")]
     Panicked(String),
@@ -101,6 +104,14 @@ impl Error {
         match self {
             Self::Abort(reason) => reason.downcast_ref(),
             _ => None,
+        }
+    }
+
+    /// Whether SQLite met damage, or something that is no database.
+    pub(super) fn is_corruption(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code().is_some_and(is_corruption),
+            _ => false,
         }
     }
 

@@ -31,7 +31,6 @@ use crate::database::running::Running;
 use crate::database::slow::SlowLog;
 use crate::database::transaction::AfterCommit;
 use crate::database::wal::Wal;
-use crate::database::writer::Message;
 use crate::database::writer::Shared;
 use crate::database::writer::Write;
 
@@ -94,7 +93,7 @@ pub(super) struct Group {
     slow: Arc<SlowLog>,
     shared: Arc<Shared>,
     busy_timeout: Duration,
-    receiver: Receiver<Message>,
+    receiver: Receiver<Box<dyn Write>>,
     writes_max: usize,
     /// Whether a closure is running, so that the authorizer knows whose statement it sees.
     inside: Arc<AtomicBool>,
@@ -124,7 +123,7 @@ impl Group {
         options: &Options,
         around: &Around,
         shared: &Arc<Shared>,
-        (receiver, writes_max): (Receiver<Message>, usize),
+        (receiver, writes_max): (Receiver<Box<dyn Write>>, usize),
     ) -> Result<Self> {
         let inside = Arc::new(AtomicBool::new(false));
         forbid_transactions(&connection, &inside)?;
@@ -153,56 +152,50 @@ impl Group {
                 None => self.receiver.recv().map_err(RecvTimeoutError::from),
             };
             match message {
-                Ok(Message::Write(first)) => {
-                    let go_on = self.group(first);
+                Ok(first) => {
+                    self.group(first);
                     wal.after_group(&self.connection);
-                    if !go_on {
-                        break;
-                    }
                 }
                 Err(RecvTimeoutError::Timeout) => wal.idle(&self.connection),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         // A connection that has never written does not know of the WAL, and would leave it behind.
         wal.end(&self.connection);
     }
 
-    /// Stores one group; says whether the thread is to go on.
-    fn group(&mut self, first: Box<dyn Write>) -> bool {
+    /// Stores one group.
+    fn group(&mut self, first: Box<dyn Write>) {
         if first.is_abandoned() {
-            return true;
+            return;
         }
         if let Some(error) = self.refusal(first.as_ref()) {
-            first.answer(Some(error), &self.shared.counter);
-            return true;
+            return first.answer(Some(error), &self.shared.counter);
         }
         if let Err(error) = self.begin() {
             let is_busy = matches!(error, Error::Busy);
             self.trap(Some(&error), &"the writer");
             first.answer(Some(error), &self.shared.counter);
-            return !is_busy || self.all_busy();
+            if is_busy {
+                self.all_busy();
+            }
+            return;
         }
         let started = Instant::now();
         let writes_max = self.writes_max();
         let mut done = Done::default();
         let mut next = Some(first);
-        let mut go_on = true;
         while let Some(write) = next.take() {
+            self.shared.running.fetch_add(1, Ordering::Relaxed);
             self.one(write, &mut done);
             if done.lost.is_none()
                 && done.writes.len() < writes_max
                 && started.elapsed() < GROUP_TIME_MAX
             {
-                match self.receiver.try_recv() {
-                    Ok(Message::Write(write)) => next = Some(write),
-                    Ok(Message::Stop) => go_on = false,
-                    Err(_) => {}
-                }
+                next = self.receiver.try_recv().ok();
             }
         }
         self.finish(done);
-        go_on
     }
 
     /// Why a write is not to be begun, if there is a reason.
@@ -235,15 +228,9 @@ impl Group {
     }
 
     /// Tells all that wait that another process holds the file: each would only find the same, one after another.
-    fn all_busy(&self) -> bool {
-        loop {
-            match self.receiver.try_recv() {
-                Ok(Message::Write(write)) => {
-                    write.answer(Some(Error::Busy), &self.shared.counter);
-                }
-                Ok(Message::Stop) => return false,
-                Err(_) => return true,
-            }
+    fn all_busy(&self) {
+        while let Ok(write) = self.receiver.try_recv() {
+            write.answer(Some(Error::Busy), &self.shared.counter);
         }
     }
 
@@ -323,6 +310,7 @@ impl Group {
 
     /// Commits, runs what follows the commit, and answers.
     fn finish(&self, done: Done) {
+        self.shared.running.store(0, Ordering::Relaxed);
         let reason = done
             .lost
             .or_else(|| self.execute(COMMIT).err().map(Error::from));

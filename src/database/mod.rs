@@ -21,9 +21,12 @@ mod lanes;
 mod migrate;
 mod place;
 mod readers;
+mod recover;
 mod restore;
 mod running;
+mod salvage;
 mod settings;
+mod shell;
 mod slow;
 mod stats;
 mod temporary;
@@ -46,11 +49,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-pub use self::check::Depth;
 use tempfile::TempDir;
 
 pub use self::backup::Backup;
 pub use self::backup::Progress;
+pub use self::check::Depth;
 pub use self::check::Report;
 pub use self::clock::Clock;
 pub use self::error::BoxError;
@@ -62,6 +65,9 @@ pub use self::health::Damage;
 pub use self::keeper::Keeper;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
+pub use self::migrate::Target;
+pub(crate) use self::recover::Rows;
+pub(crate) use self::recover::recover;
 pub(crate) use self::restore::restore;
 pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
@@ -350,6 +356,7 @@ fn options(settings: &Settings) -> Result<Options> {
         cache_pages: settings.cache_pages,
         journal_size_limit_bytes: settings.journal_size_limit_bytes,
         mmap_bytes,
+        copy_before_migration: settings.copy_before_migration,
         warnings: network.into_iter().chain(old).collect(),
     })
 }

@@ -7,8 +7,8 @@
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,6 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use crossbeam_channel::Sender;
-use crossbeam_channel::TryRecvError;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::ErrorCode;
@@ -58,17 +57,19 @@ const STEPS: i32 = 10_000;
 /// Sends reads to the threads.
 #[derive(Debug)]
 pub(super) struct Readers {
-    short: Sender<Message>,
-    long: Sender<Box<dyn Read>>,
-    /// Ends the threads of the long lane by being dropped.
-    stop: Mutex<Option<Sender<()>>>,
+    /// None once they are being stopped: nothing more can be sent then.
+    lanes: RwLock<Option<Queues>>,
     shared: Arc<Shared>,
     waiting_max: usize,
 }
 
-enum Message {
-    Read(Box<dyn Read>),
-    Stop,
+/// Where reads wait. The threads end when this is dropped, and what waits is done.
+#[derive(Debug)]
+struct Queues {
+    short: Sender<Box<dyn Read>>,
+    long: Sender<Box<dyn Read>>,
+    /// Only its end is told.
+    _stop: Sender<()>,
 }
 
 /// What the threads and their callers have in common.
@@ -100,6 +101,12 @@ struct Waiting<F, T> {
     time: Duration,
     work: F,
     reply: oneshot::Sender<Result<T>>,
+}
+
+impl std::fmt::Debug for dyn Read {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "a read at {}", self.place())
+    }
 }
 
 impl<F, T> Read for Waiting<F, T>
@@ -181,10 +188,13 @@ impl Readers {
             threads
                 .push(thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?);
         }
-        let readers = Self {
+        let queues = Queues {
             short,
             long,
-            stop: Mutex::new(Some(stop)),
+            _stop: stop,
+        };
+        let readers = Self {
+            lanes: RwLock::new(Some(queues)),
             shared,
             waiting_max,
         };
@@ -208,14 +218,9 @@ impl Readers {
             work,
             reply,
         });
-        let sent = if self.shared.lanes.is_long(place) {
-            let sent = self.long.try_send(waiting);
-            sent.map_err(|error| Error::refused(&error, self.waiting_max))
-        } else {
-            let sent = self.short.try_send(Message::Read(waiting));
-            sent.map_err(|error| Error::refused(&error, self.waiting_max))
-        };
-        sent.inspect_err(|_| _ = self.shared.refused.fetch_add(1, Ordering::Relaxed))?;
+        self.send(waiting).inspect_err(|_| {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        })?;
         // Every reader may be held by reads that have more time, or by code that is not SQL.
         match tokio::time::timeout(time, answer).await {
             Ok(answer) => answer.unwrap_or(Err(Error::Closed)),
@@ -223,26 +228,36 @@ impl Readers {
         }
     }
 
+    fn send(&self, read: Box<dyn Read>) -> Result<()> {
+        let queues = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let queues = queues.as_ref().ok_or(Error::Closed)?;
+        let lane = if self.shared.lanes.is_long(read.place()) {
+            &queues.long
+        } else {
+            &queues.short
+        };
+        lane.try_send(read)
+            .map_err(|error| Error::refused(&error, self.waiting_max))
+    }
+
     /// How reads have been doing.
     pub(super) fn stats(&self) -> Work {
         let mut work = stats::sum(self.shared.counters.iter());
         work.refused = self.shared.refused.load(Ordering::Relaxed);
-        work.waiting = self.short.len() + self.long.len();
+        let queues = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        work.waiting = queues
+            .as_ref()
+            .map_or(0, |queues| queues.short.len() + queues.long.len());
+        let slots = self.shared.running.slots().iter();
+        work.running = slots.filter(|slot| lock(slot).is_some()).count();
         work
     }
 
     /// Ends the threads once what waits is done; what takes longer than `grace` is cut off.
     pub(super) fn stop(&self, grace: Duration, threads: Vec<JoinHandle<()>>) {
         let end = Instant::now() + grace;
-        let stop = self.stop.lock().map(|mut stop| stop.take());
-        drop(stop);
-        // As many as there are threads in the short lane, whichever these are then.
-        let mut stops = short_count(threads.len());
+        drop(self.lanes.write().map(|mut lanes| lanes.take()));
         while threads.iter().any(|thread| !thread.is_finished()) {
-            // Behind what waits; no room for it now, or no reader left, is tried again, or seen above.
-            while stops > 0 && self.short.try_send(Message::Stop).is_ok() {
-                stops -= 1;
-            }
             if Instant::now() > end {
                 self.shared.closing.store(true, Ordering::Relaxed);
             }
@@ -264,7 +279,7 @@ fn short_count(threads: usize) -> usize {
 /// Where threads get their work from.
 #[derive(Clone)]
 struct Lines {
-    short: Receiver<Message>,
+    short: Receiver<Box<dyn Read>>,
     long: Receiver<Box<dyn Read>>,
     to_long: Sender<Box<dyn Read>>,
     /// One for each thread that the short lane lacks.
@@ -337,8 +352,9 @@ impl Reader {
     }
 
     fn next_short(&self, lines: &Lines) -> Next {
-        let Ok(Message::Read(read)) = lines.short.recv() else {
-            return Next::Stop;
+        let Ok(read) = lines.short.recv() else {
+            // What this thread itself has sent to the long lane may have come too late for those that serve it.
+            return lines.long.try_recv().map_or(Next::Stop, Next::Read);
         };
         if !self.shared.lanes.is_long(read.place()) {
             return Next::Read(read);
@@ -361,10 +377,8 @@ impl Reader {
         if lines.relief.try_recv().is_ok() {
             return go_short();
         }
-        match lines.long.try_recv() {
-            Ok(read) => return Next::Read(read),
-            Err(TryRecvError::Disconnected) => return Next::Stop,
-            Err(TryRecvError::Empty) => {}
+        if let Ok(read) = lines.long.try_recv() {
+            return Next::Read(read);
         }
         crossbeam_channel::select! {
             recv(lines.relief) -> _ => go_short(),

@@ -194,7 +194,7 @@ impl Place {
                 self.path.display()
             )),
             // A disk that cannot read the old file is a reason to restore, too.
-            Err(error) if backup::is_damage(&error) || is_unreadable(&error) => Ok(false),
+            Err(error) if error.is_corruption() || is_unreadable(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub check_full_hours: u32,
     /// Whether pending migrations are applied at start; true by default.
     pub migrate_at_start: bool,
+    /// Whether a copy is put beside the file before it is migrated; true by default.
+    pub copy_before_migration: bool,
     /// Whether the file may be on a file system of another machine or process; `auto` by default.
     pub network_filesystem: NetworkFilesystem,
 }

@@ -62,6 +62,8 @@ pub struct Work {
     pub late: u64,
     /// Those that wait for their turn now.
     pub waiting: usize,
+    /// Those that run now.
+    pub running: usize,
     /// Half of them took no longer than this; at most a quarter too high.
     pub median: Duration,
     /// Of a hundred, 99 took no longer than this; at most a quarter too high.

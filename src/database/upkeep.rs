@@ -17,29 +17,72 @@ use crate::database::Migrations;
 use crate::database::Progress;
 use crate::database::Report;
 use crate::database::Result;
+use crate::database::Settings;
 use crate::database::Stats;
 use crate::database::Step;
+use crate::database::Target;
 use crate::database::backup;
 use crate::database::check;
 use crate::database::connection;
 use crate::database::connection::Role;
 use crate::database::migrate;
+use crate::database::options;
 use crate::database::stats;
 use crate::database::wal;
 
 impl Database {
     /// Applies what the file lacks of each set, in one transaction, and says what that was.
     ///
+    /// Where another process migrates, or writes, it is waited for, up to a minute. Before something is applied to a
+    /// file that has tables, a copy of it is put beside it (`copy_before_migration`).
+    ///
     /// # Errors
     ///
     /// [`Error::Migrate`] when a statement fails, an applied file was changed, the file is newer than the program,
-    /// or a foreign key would point nowhere; the file is then as it was.
+    /// the copy cannot be made, or a foreign key would point nowhere; [`Error::Busy`] when another process holds the
+    /// file for longer than a minute; [`Error::Damaged`]. The file is then as it was.
     pub async fn migrate(&self, sets: &[Migrations]) -> Result<Vec<Step>> {
-        let sets = sets.to_vec();
-        self.apart(Role::Writer, move |connection| {
-            migrate::apply(connection, &sets)
-        })
-        .await
+        self.apply(sets, None).await
+    }
+
+    /// As [`Database::migrate`], but goes no further than `target` in its set.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::migrate`]; also when there is no such version, or the file is beyond it: there is no way down.
+    pub async fn migrate_to(&self, sets: &[Migrations], target: &Target) -> Result<Vec<Step>> {
+        self.apply(sets, Some(target.clone())).await
+    }
+
+    async fn apply(&self, sets: &[Migrations], target: Option<Target>) -> Result<Vec<Step>> {
+        if self.inner.health.is_damaged() {
+            let steps = self.migrations(sets).await?;
+            let is_pending = steps.iter().any(|step| step.applied_at.is_none());
+            return if is_pending {
+                Err(Error::Damaged)
+            } else {
+                Ok(Vec::new())
+            };
+        }
+        let (inner, sets) = (Arc::clone(&self.inner), sets.to_vec());
+        blocking(move || migrate::apply(&inner.options, &inner.clock, &sets, target.as_ref())).await
+    }
+
+    /// Tries on a copy what [`Database::migrate`] would do, and says what that was; the file is only read.
+    ///
+    /// The copy is made beside the file, and removed. A server may run on the file meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::migrate_to`]; also when there is no room for the copy.
+    pub async fn dry_run(
+        settings: &Settings,
+        sets: &[Migrations],
+        target: Option<&Target>,
+    ) -> Result<Vec<Step>> {
+        let options = options(settings)?;
+        let (sets, target) = (sets.to_vec(), target.cloned());
+        blocking(move || migrate::dry_run(&options, &sets, target.as_ref())).await
     }
 
     /// Lists the migrations of each set and whether they are applied, and changes nothing.
@@ -169,9 +212,7 @@ impl Database {
         T: Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || work(&mut connection::open(&inner.options, role)?))
-            .await
-            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+        blocking(move || work(&mut connection::open(&inner.options, role)?)).await
     }
 
     /// Runs `work` on a connection and a thread of its own, after everything else that this machine has to do.
@@ -196,4 +237,13 @@ impl Database {
         let panicked = |_| Err(Error::Panicked("the work on the whole file".to_owned()));
         answer.await.unwrap_or_else(panicked)
     }
+}
+
+/// Runs `work` off the runtime; a panic in it is an error.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
 }

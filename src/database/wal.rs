@@ -30,8 +30,9 @@ const PINNED_PAGES_REPLICATED: i32 = 40_000;
 /// A WAL as long as this is cut back even if writes wait: 64 MB.
 const LONG_PAGES: i32 = 16_000;
 
-/// How long cutting it back may wait for readers to leave, with writes behind it.
+/// How long cutting it back may wait for readers to leave: with writes behind it, and when nobody writes.
 const CUT_WAIT: Duration = Duration::from_millis(20);
+const CUT_WAIT_IDLE: Duration = Duration::from_millis(5);
 
 /// How long nothing must have been written before the WAL is brought home, and how long after a vain attempt.
 const IDLE: Duration = Duration::from_millis(200);
@@ -61,6 +62,8 @@ pub(super) struct Wal {
     tried: i32,
     /// Whether all that is committed is in the file.
     is_home: bool,
+    /// Whether the file of the WAL is longer than it should be, though all of it is in the file.
+    is_long: bool,
     idle_tries: u32,
     cut_at: Option<Instant>,
     word_at: Option<Instant>,
@@ -94,6 +97,7 @@ impl Wal {
             tried: 0,
             // What an earlier process has left is brought home by the first checkpoint.
             is_home: false,
+            is_long: false,
             idle_tries: 0,
             cut_at: None,
             word_at: None,
@@ -104,7 +108,7 @@ impl Wal {
     /// When to call `idle` if nobody writes; never, if there is nothing to do.
     pub(super) fn idle_wait(&self) -> Option<Duration> {
         match self.idle_tries {
-            _ if self.is_home => None,
+            _ if self.is_home && !self.is_long => None,
             0 => Some(IDLE),
             1..IDLE_TRIES => Some(IDLE_AGAIN),
             _ => None,
@@ -114,6 +118,7 @@ impl Wal {
     /// Looks at the WAL after a group is committed and answered.
     pub(super) fn after_group(&mut self, connection: &Connection) {
         self.is_home = false;
+        self.is_long = false;
         self.idle_tries = 0;
         let written = WRITTEN.get();
         if written < self.tried {
@@ -122,7 +127,13 @@ impl Wal {
         }
         if written - self.tried >= PAGES {
             self.checkpoint(connection);
-            if written >= LONG_PAGES {
+            let is_too_soon = |at: Instant| at.elapsed() < CUT_PAUSE;
+            if self.is_home
+                && written >= LONG_PAGES
+                && !self.cut_at.is_some_and(is_too_soon)
+                && !self.is_replicated(connection)
+            {
+                self.cut_at = Some(Instant::now());
                 self.cut_back(connection, CUT_WAIT);
             }
         }
@@ -131,8 +142,10 @@ impl Wal {
     /// Nobody writes: a good time.
     pub(super) fn idle(&mut self, connection: &Connection) {
         self.checkpoint(connection);
-        if self.is_home && bytes(&self.path) > self.size_limit {
-            self.cut_back(connection, Duration::ZERO);
+        if self.is_home && self.is_too_long() && !self.is_replicated(connection) {
+            self.cut_back(connection, CUT_WAIT_IDLE);
+            // Readers may have been in the way.
+            self.is_long = self.is_too_long();
         }
         self.idle_tries += 1;
     }
@@ -158,13 +171,8 @@ impl Wal {
         }
     }
 
-    /// Makes the file of the WAL short, unless somebody needs it as it is.
+    /// Makes the file of the WAL short, unless somebody reads from it for longer than `wait`.
     fn cut_back(&mut self, connection: &Connection, wait: Duration) {
-        let is_too_soon = |at: Instant| at.elapsed() < CUT_PAUSE;
-        if !self.is_home || self.cut_at.is_some_and(is_too_soon) || self.is_replicated(connection) {
-            return;
-        }
-        self.cut_at = Some(Instant::now());
         let cut = connection
             .busy_timeout(wait)
             .and_then(|()| checkpoint(connection, "TRUNCATE"));
@@ -204,6 +212,10 @@ impl Wal {
                 "another process keeps the WAL growing: what is written cannot be brought into the file until it lets go"
             );
         }
+    }
+
+    fn is_too_long(&self) -> bool {
+        bytes(&self.path) > self.size_limit
     }
 
     fn is_replicated(&self, connection: &Connection) -> bool {

@@ -3,7 +3,10 @@
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,16 +31,12 @@ use crate::database::stats::Place;
 use crate::database::stats::Work;
 
 /// Sends writes to the thread.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Writer {
-    sender: Sender<Message>,
+    /// None once it is being stopped: nothing more can be sent then. What waits is stored before the thread ends.
+    queue: RwLock<Option<Sender<Box<dyn Write>>>>,
     shared: Arc<Shared>,
     waiting_max: usize,
-}
-
-pub(super) enum Message {
-    Write(Box<dyn Write>),
-    Stop,
 }
 
 /// What the thread and its callers have in common.
@@ -45,6 +44,8 @@ pub(super) enum Message {
 pub(super) struct Shared {
     pub(super) counter: Counter,
     refused: AtomicU64,
+    /// Writes of the group that is not committed yet.
+    pub(super) running: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) checkpoints: Arc<AtomicU64>,
 }
@@ -73,6 +74,12 @@ struct Waiting<F, T> {
     work: Option<F>,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
+}
+
+impl std::fmt::Debug for dyn Write {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "a write at {}", self.place())
+    }
 }
 
 impl<F, T> Write for Waiting<F, T>
@@ -142,7 +149,7 @@ impl Writer {
             .spawn(move || group.run(&options, running))
             .map_err(Error::abort)?;
         let writer = Self {
-            sender,
+            queue: RwLock::new(Some(sender)),
             shared,
             waiting_max,
         };
@@ -164,18 +171,27 @@ impl Writer {
             result: None,
             reply,
         };
-        self.sender
-            .try_send(Message::Write(Box::new(waiting)))
-            .map_err(|error| Error::refused(&error, self.waiting_max))
-            .inspect_err(|_| _ = self.shared.refused.fetch_add(1, Ordering::Relaxed))?;
+        self.send(Box::new(waiting)).inspect_err(|_| {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        })?;
         answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    fn send(&self, write: Box<dyn Write>) -> Result<()> {
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = queue.as_ref().ok_or(Error::Closed)?;
+        queue
+            .try_send(write)
+            .map_err(|error| Error::refused(&error, self.waiting_max))
     }
 
     /// How writes have been doing.
     pub(super) fn stats(&self) -> Work {
         let mut work = stats::sum(std::iter::once(&self.shared.counter));
         work.refused = self.shared.refused.load(Ordering::Relaxed);
-        work.waiting = self.sender.len();
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        work.waiting = queue.as_ref().map_or(0, Sender::len);
+        work.running = self.shared.running.load(Ordering::Relaxed);
         work
     }
 
@@ -190,7 +206,6 @@ impl Writer {
 
     /// Ends the thread once what waits is stored.
     pub(super) fn stop(&self) {
-        // Fails when the thread is gone already.
-        let _ = self.sender.send(Message::Stop);
+        drop(self.queue.write().map(|mut queue| queue.take()));
     }
 }

@@ -30,7 +30,7 @@ fn help_names_every_command() {
     let help = run(folder().path(), &["--help"], &[]);
     assert_eq!(help.code, Some(0));
     for command in [
-        "serve", "migrate", "config", "check", "backup", "restore", "jobs",
+        "serve", "migrate", "config", "check", "backup", "recover", "restore", "jobs",
     ] {
         assert!(
             help.out.contains(&format!("\n  {command} ")),

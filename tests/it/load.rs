@@ -110,6 +110,10 @@ fn assert_status(answer: &Response, expected: u16, site: &TestProcess) {
 fn assert_log_is_calm(log: &str) {
     let words = ["locked", "busy", "panic", "error"];
     let troubled = log.lines().filter(|line| {
+        // On a busy machine a statement may be slow; its text has a column of that name.
+        if line.contains("a statement was slow") {
+            return false;
+        }
         let line = line.to_lowercase();
         words.iter().any(|word| line.contains(word))
     });
