@@ -16,3 +16,10 @@ test:
 
 deny:
     cargo deny check bans licenses sources
+
+# Not part of CI: half an hour on a machine that does nothing else. benches/README.md says what each shows.
+bench:
+    cargo bench --bench in_process
+    cargo bench --bench lanes
+    python3 benches/http_load.py
+    python3 benches/files.py

@@ -15,8 +15,10 @@ from http_load import TARGET, build_server, end, memory, start, wrk
 
 # A read from a large file may take so many times what one from the smallest takes.
 RATIO_MAX = 1.5
-# What a server's own memory may grow by in the second half of the rounds, once its page caches are full, in MB.
+# What a server's own memory may grow by in the second half of the rounds, in MB. Before the first, its page caches are
+# filled: until another load adds no more than this to it.
 GROWTH_MAX = 2
+WARM_MAX = 30
 
 
 def make(rows):
@@ -39,11 +41,18 @@ def make(rows):
     return folder
 
 
-def warm(path):
-    """Reads the file through once, so that the system has it in memory."""
+def warm(path, load, own_memory):
+    """Reads the file through once, so that the system has it in memory, and fills the server's own caches."""
     with open(path, "rb") as file:
         while file.read(1 << 24):
             pass
+    before = 0
+    for _ in range(WARM_MAX):
+        load()
+        now = own_memory()
+        if now - before < GROWTH_MAX / 4:
+            return
+        before = now
 
 
 def main():
@@ -65,8 +74,8 @@ def main():
         for rows in sizes:
             servers[rows] = start(command, "file", ports[rows], folders[rows])
         for rows in sizes:
-            warm(folders[rows] / "bench.sqlite3")
-            load(rows)
+            pid = servers[rows].pid
+            warm(folders[rows] / "bench.sqlite3", lambda: load(rows), lambda: memory(pid)["RssAnon"])
         for number in range(options.rounds):
             for rows in sizes:
                 measured[rows].append(load(rows))

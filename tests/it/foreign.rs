@@ -26,6 +26,7 @@ use rusqlite::Connection;
 use tokio::task::JoinSet;
 
 use crate::database::settings;
+use crate::support::command::run;
 use crate::support::waiting::all_tests_are_wanted;
 
 /// How long it goes on, in seconds, where another time than [`SHORT`] is wanted.
@@ -36,6 +37,7 @@ const TASKS: i64 = 16;
 /// What has to have happened, on the slowest machine.
 const SHELL_MIN: i64 = 20;
 const OWN_MIN: i64 = 200;
+const COPIES_MIN: i64 = 2;
 /// Rows that the shell writes in a transaction.
 const ROWS: i64 = 5;
 
@@ -54,7 +56,17 @@ struct Load {
     is_over: AtomicBool,
     own: AtomicI64,
     shell: AtomicI64,
+    copies: AtomicI64,
     write_times: Mutex<Vec<Duration>>,
+}
+
+/// Ends the load when it is dropped.
+struct Over(Arc<Load>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,30 +83,44 @@ async fn nobody_is_locked_out_and_nothing_is_lost_beside_another_program() {
         is_over: AtomicBool::new(false),
         own: AtomicI64::new(0),
         shell: AtomicI64::new(0),
+        copies: AtomicI64::new(0),
         write_times: Mutex::default(),
     });
+    // Should anything fail below, the threads hear of it, and the test ends.
+    let over = Over(Arc::clone(&load));
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
         tasks.spawn(own(Arc::clone(&load), task));
     }
     let beside = Arc::clone(&load);
     let shell = tokio::task::spawn_blocking(move || foreign(&beside, shell));
+    let beside = Arc::clone(&load);
+    let copies = tokio::task::spawn_blocking(move || {
+        copy(&beside, folder.path());
+        folder
+    });
     let start = Instant::now();
     let is_enough = || {
-        let (own, shell) = (&load.own, &load.shell);
-        own.load(Ordering::SeqCst) >= OWN_MIN && shell.load(Ordering::SeqCst) >= SHELL_MIN
+        let counts = [&load.own, &load.shell, &load.copies];
+        let least = [OWN_MIN, SHELL_MIN, COPIES_MIN];
+        let mut both = counts.iter().zip(least);
+        both.all(|(count, least)| count.load(Ordering::SeqCst) >= least)
     };
     while start.elapsed() < length() || !is_enough() {
         tokio::time::sleep(Duration::from_millis(50)).await;
+        let ended = tasks.try_join_next();
+        assert!(ended.is_none(), "a task has ended: {ended:?}");
         assert!(!shell.is_finished(), "{:?}", shell.await);
+        assert!(!copies.is_finished(), "{:?}", copies.await);
     }
-    load.is_over.store(true, Ordering::SeqCst);
+    drop(over);
     let mut written = BTreeMap::new();
     while let Some(task) = tasks.join_next().await {
         let (task, count) = task.unwrap();
         written.insert(task, count);
     }
     shell.await.unwrap();
+    let _folder = copies.await.unwrap();
 
     let database = &load.database;
     let found = database.read(|conn| {
@@ -166,6 +192,35 @@ fn foreign(load: &Load, mut shell: Shell) {
         ));
         load.shell.store(done, Ordering::SeqCst);
         std::thread::park_timeout(Duration::from_millis(random.u64(0..40)));
+    }
+}
+
+/// Has the command `backup` make copies, one after another, until it is over: each has what was answered before it.
+fn copy(load: &Load, folder: &Path) {
+    let copy = folder.join("copy.sqlite3");
+    let arguments = ["backup", copy.to_str().unwrap()];
+    let path = load.database.path().to_str().unwrap();
+    while !load.is_over.load(Ordering::SeqCst) {
+        let (own, shell) = (&load.own, &load.shell);
+        let before = (own.load(Ordering::SeqCst), shell.load(Ordering::SeqCst));
+        let printed = run(folder, &arguments, &[("HOUSEBOAT_DATABASE__PATH", path)]);
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        #[expect(clippy::disallowed_methods, reason = "it is a file that nobody serves")]
+        let conn = Connection::open(&copy).unwrap();
+        let found = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(
+            found("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"),
+            0
+        );
+        assert!(found("SELECT count(*) FROM own") >= before.0);
+        let rows = found("SELECT count(*) FROM shell");
+        assert!(
+            rows >= before.1 * ROWS && rows % ROWS == 0,
+            "{rows} rows of the shell"
+        );
+        drop(conn);
+        std::fs::remove_file(&copy).unwrap();
+        load.copies.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -270,12 +325,13 @@ fn tell(load: &Load, time: Duration) {
     #[expect(clippy::print_stderr, reason = "it says how it went")]
     {
         eprintln!(
-            "{time:?}: {} own writes (median {:?}, p99 {:?}, longest {:?}), {} transactions of the shell",
+            "{time:?}: {} own writes (median {:?}, p99 {:?}, longest {:?}), {} transactions of the shell, {} copies",
             times.len(),
             part(50),
             part(99),
             part(100),
             load.shell.load(Ordering::SeqCst),
+            load.copies.load(Ordering::SeqCst),
         );
     }
 }
