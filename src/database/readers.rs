@@ -353,8 +353,7 @@ impl Reader {
 
     fn next_short(&self, lines: &Lines) -> Next {
         let Ok(read) = lines.short.recv() else {
-            // What this thread itself has sent to the long lane may have come too late for those that serve it.
-            return lines.long.try_recv().map_or(Next::Stop, Next::Read);
+            return Next::Stop;
         };
         if !self.shared.lanes.is_long(read.place()) {
             return Next::Read(read);
