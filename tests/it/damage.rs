@@ -316,3 +316,29 @@ async fn a_killed_site_is_checked_and_a_closed_one_is_not() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert!(!site.log().contains("checked"), "{}", site.log());
 }
+
+#[tokio::test]
+async fn only_a_full_check_finds_an_index_that_lacks_rows() {
+    let (_folder, database) = database().await;
+    insert(&database, "one").await.unwrap();
+    let write = database.write(|tx| {
+        tx.execute_batch(
+            "CREATE INDEX by_text ON notes (text);
+             PRAGMA writable_schema = 1;
+             UPDATE sqlite_schema SET sql = 'CREATE INDEX by_text ON notes (text || 1)'
+             WHERE name = 'by_text';
+             PRAGMA writable_schema = 0;",
+        )?;
+        Ok(())
+    });
+    write.await.unwrap();
+    assert!(database.check(Depth::Quick).await.unwrap().is_ok());
+    assert_eq!(database.damage(), None);
+    let report = database.check(Depth::Full).await.unwrap();
+    assert_eq!(report.violations, [""; 0]);
+    assert!(
+        report.problems[0].contains("missing from index by_text"),
+        "{report:?}"
+    );
+    assert_eq!(database.damage().unwrap().found_by, "a check (full)");
+}
