@@ -13,6 +13,7 @@ import collections
 import os
 import pathlib
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -66,7 +67,10 @@ SPREAD_MAX = 10
 # The goals are set for this many connections.
 GOAL_CONNECTIONS = 64
 
-Measured = collections.namedtuple("Measured", "rate p50 p99 errors cpu rss")
+# What other programs used of the machine while it was measured, above which a run says little.
+OTHERS_MAX = 0.05
+
+Measured = collections.namedtuple("Measured", "rate p50 p99 errors cpu rss others")
 
 
 def run(*command, cwd=ROOT):
@@ -140,6 +144,13 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def machine_seconds():
+    """The CPU time that all programs have used, and that of this one's children that have ended."""
+    user, nice, system, _, _, irq, soft_irq, steal, *_ = map(int, pathlib.Path("/proc/stat").read_text().split()[1:11])
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (user + nice + system + irq + soft_irq + steal) / TICKS, children.ru_utime + children.ru_stime
+
+
 def memory(pid):
     """What /proc says of a process's memory, by name, in MB."""
     lines = [pathlib.Path(f"/proc/{pid}/{name}").read_text() for name in ("status", "smaps_rollup")]
@@ -153,10 +164,12 @@ def measure(command, one, connections, options):
         shutil.copytree(options.data, folder, dirs_exist_ok=True)
         server = start(command, one.mode, options.port, folder)
         try:
-            before = cpu_seconds(server.pid)
+            (all_before, load_before), before = machine_seconds(), cpu_seconds(server.pid)
             rate, requests, p50, p99, errors = wrk(options.port, one.script, connections, options.seconds)
-            cpu = (cpu_seconds(server.pid) - before) * 1e6 / requests
-            return Measured(rate, p50, p99, errors, cpu, memory(server.pid)["VmRSS"])
+            (all_after, load_after), cpu = machine_seconds(), cpu_seconds(server.pid) - before
+            others = all_after - all_before - (load_after - load_before) - cpu
+            share = max(0, others / (options.seconds * os.cpu_count()))
+            return Measured(rate, p50, p99, errors, cpu * 1e6 / requests, memory(server.pid)["VmRSS"], share)
         finally:
             end(server)
 
@@ -217,7 +230,10 @@ def main():
     shutil.rmtree(options.data)
     results = {count: {key: middle(of) for key, of in rounds[count].items()} for count in counts}
     for count in counts:
-        print(f"\n{count} connections, medians of {options.rounds} rounds of {options.seconds} s\n")
+        others = statistics.mean(one.others for of in rounds[count].values() for one in of)
+        warning = ": too much for these figures to say much but for CPU µs" if others > OTHERS_MAX else ""
+        print(f"\n{count} connections, medians of {options.rounds} rounds of {options.seconds} s; "
+              f"other programs used {others:.0%} of the machine{warning}\n")
         table(results[count])
     for count in counts:
         is_judged = count == GOAL_CONNECTIONS
