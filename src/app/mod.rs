@@ -237,7 +237,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 async fn migrate(database: &Database, sets: &[Migrations], at_start: bool) -> Result<()> {
-    if !at_start || database.damage().is_some() {
+    if !at_start {
         return pending(database, sets).await;
     }
     for step in database.migrate(sets).await? {
