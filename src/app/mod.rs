@@ -117,8 +117,8 @@ impl<S: Section> App<S> {
 
     /// Says what to do when the database is found damaged: tell somebody, as a rule.
     ///
-    /// It is called once for a finding, at the first read that trips over it or the check that finds it. The database
-    /// takes no writes then, so a job cannot be enqueued.
+    /// It is called once for a finding, at the first read that trips over it or the check that finds it, and again at
+    /// each start while the file is damaged. The database takes no writes then, so a job cannot be enqueued.
     #[must_use]
     pub fn on_damage<F, Fut>(mut self, tell: F) -> Self
     where

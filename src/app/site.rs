@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::database;
 use crate::database::Damage;
 use crate::database::Keeper;
 use crate::error::Error;
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::http;
 use crate::queue;
 use crate::queue::Maintenance;
+use crate::queue::Queue;
 use crate::queue::Scheduler;
 use crate::queue::Worker;
 use crate::settings::NoSettings;
@@ -29,6 +31,9 @@ const CLOSE: Duration = Duration::from_secs(1);
 
 /// A stop that takes longer says what it waits for.
 const SLOW: Duration = Duration::from_millis(500);
+
+/// How often it is tried to put jobs back.
+const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a worker has, at least, for recording what its jobs did.
 const RECORD: Duration = Duration::from_millis(250);
@@ -82,17 +87,13 @@ impl<S: Section> Site<S> {
     ///
     /// # Errors
     ///
-    /// When one of its parts ends by itself, or the jobs of a dead process cannot be put back.
+    /// When one of its parts ends by itself.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        let is_damaged = self.context.database.damage().is_some();
-        if !is_damaged {
-            self.context.queue.rescue().await?;
-        }
         let (context, keeper) = (self.context.clone(), self.keeper.clone());
         let router = self.router();
         let close = close_time(self.stop_time);
         let run = self.stop_time.saturating_sub(close);
-        let mut parts = self.start(listener, router, is_damaged, &stop);
+        let mut parts = self.start(listener, router, &stop);
         let ended = tokio::select! {
             () = stop.cancelled() => None,
             Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
@@ -122,7 +123,6 @@ impl<S: Section> Site<S> {
         self,
         listener: TcpListener,
         router: Router,
-        is_damaged: bool,
         stop: &CancellationToken,
     ) -> JoinSet<&'static str> {
         let mut parts = JoinSet::new();
@@ -133,7 +133,7 @@ impl<S: Section> Site<S> {
         });
         let (context, token) = (self.context.clone(), stop.clone());
         parts.spawn(async move {
-            let telling = tell_of_damage(context, self.on_damage, is_damaged);
+            let telling = tell_of_damage(context, self.on_damage);
             token.run_until_cancelled(telling).await;
             "alarm"
         });
@@ -147,14 +147,9 @@ impl<S: Section> Site<S> {
         });
         let (context, token) = (self.context, stop.clone());
         parts.spawn(async move {
-            if is_damaged {
-                let rescue = async {
-                    context.database.mended().await;
-                    if let Err(error) = context.queue.rescue().await {
-                        tracing::error!(%error, "the jobs of a process that died are not put back");
-                    }
-                };
-                token.run_until_cancelled(rescue).await;
+            let is_rescued = token.run_until_cancelled(rescue(&context.queue)).await;
+            if is_rescued.is_none() {
+                return "worker";
             }
             worker.run(token).await;
             "worker"
@@ -173,17 +168,35 @@ impl<S: Section> Site<S> {
     }
 }
 
-/// Calls the site's hook for each damage that is found.
-async fn tell_of_damage<S>(context: Context<S>, on_damage: Option<OnDamage<S>>, was_damaged: bool) {
-    let mut damage = context.database.watch_damage();
-    // What an earlier process has found, it has told.
-    if !was_damaged {
-        damage.mark_changed();
+/// Puts the jobs of a process that died back, before any is run; as late as the database takes it.
+async fn rescue(queue: &Queue) {
+    let mut is_told = false;
+    loop {
+        match queue.rescue().await {
+            Ok(_) => return,
+            // Said already, and to be mended first.
+            Err(database::Error::Damaged) => {}
+            Err(error) if !is_told => {
+                tracing::error!(%error, "the jobs of a process that died are not put back yet, and none is run");
+                is_told = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RESCUE_PAUSE).await;
     }
+}
+
+/// Calls the site's hook for each damage that is found, and at the start where it is known already.
+async fn tell_of_damage<S: Section>(context: Context<S>, on_damage: Option<OnDamage<S>>) {
+    let mut damage = context.database.watch_damage();
+    damage.mark_changed();
     while damage.changed().await.is_ok() {
         let found = damage.borrow_and_update().clone();
         if let (Some(found), Some(tell)) = (found, &on_damage) {
-            tell(context.clone(), found).await;
+            // In a task of its own: what panics there does not stop the site.
+            if let Err(error) = tokio::spawn(tell(context.clone(), found)).await {
+                tracing::error!(%error, "nobody could be told that the database is damaged");
+            }
         }
     }
 }

@@ -402,7 +402,9 @@ fn is_damage(error: &database::Error) -> bool {
         }
         // Damage that only the commit meets; if it is a full disk, the file opens again and nothing is lost.
         // Or it could not even be opened; what it is, its first bytes say.
-        database::Error::RolledBack(_) | database::Error::Open { .. } => true,
+        database::Error::RolledBack(_)
+        | database::Error::Open { .. }
+        | database::Error::Damaged => true,
         _ => false,
     }
 }

@@ -11,6 +11,9 @@ use crate::database::Result;
 /// No more problems than this are listed: a damaged file has them by the thousand.
 const PROBLEMS_MAX: usize = 100;
 
+/// SQLite looks no further once it has found so many; rows that break a rule must not hide damage behind them.
+const LINES_MAX: usize = 10_000;
+
 /// So many steps of SQLite's machine lie between two looks at whether to go on.
 const STEPS: i32 = 100_000;
 
@@ -34,6 +37,8 @@ pub struct Report {
     /// Rows that break a rule of the schema: what they refer to is missing, or a value is not what it should be.
     /// The file is whole all the same. At most 100 are listed.
     pub violations: Vec<String>,
+    /// Whether the check came to its end; SQLite looks no further once it has found ten thousand of either.
+    pub is_complete: bool,
 }
 
 impl Report {
@@ -66,15 +71,21 @@ fn look(connection: &Connection, depth: Depth, report: &mut Report) -> Result<()
         Depth::Quick => "quick_check",
         Depth::Full => "integrity_check",
     };
-    let mut statement = connection.prepare(&format!("PRAGMA {name}({PROBLEMS_MAX})"))?;
+    let mut lines = 0;
+    let mut statement = connection.prepare(&format!("PRAGMA {name}({LINES_MAX})"))?;
     for line in statement.query_map([], |row| row.get::<_, String>(0))? {
         let line = line?;
-        if is_violation(&line) {
-            report.violations.push(line);
-        } else if line != "ok" {
-            report.problems.push(line);
+        lines += 1;
+        let list = match line.as_str() {
+            "ok" => continue,
+            line if is_violation(line) => &mut report.violations,
+            _ => &mut report.problems,
+        };
+        if list.len() < PROBLEMS_MAX {
+            list.push(line);
         }
     }
+    report.is_complete = lines < LINES_MAX;
     if depth == Depth::Full {
         foreign_keys(connection, report)?;
     }
@@ -96,7 +107,7 @@ fn foreign_keys(connection: &Connection, report: &mut Report) -> Result<()> {
             "row {row_id} of {table} refers to a row of {parent} that is not there"
         ))
     })?;
-    for line in broken.take(PROBLEMS_MAX) {
+    for line in broken.take(PROBLEMS_MAX.saturating_sub(report.violations.len())) {
         report.violations.push(line?);
     }
     Ok(())

@@ -21,6 +21,7 @@ use rusqlite::ffi;
 use crate::database::Error;
 use crate::database::Result;
 use crate::database::Synchronous;
+use crate::database::error;
 use crate::database::place;
 
 /// What a connection is for.
@@ -295,6 +296,7 @@ fn make_directory(path: &Path) -> Result<()> {
 }
 
 pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> Error {
+    error::note(error);
     let hint = match error.sqlite_error_code() {
         Some(ffi::ErrorCode::NotADatabase) => {
             return Error::Open {

@@ -110,7 +110,7 @@ impl Error {
     /// Whether SQLite met damage, or something that is no database.
     pub(super) fn is_corruption(&self) -> bool {
         match self {
-            Self::Sqlite(error) => error.sqlite_error_code().is_some_and(is_corruption),
+            Self::Sqlite(error) => is_corruption(error),
             _ => false,
         }
     }
@@ -136,7 +136,7 @@ impl From<rusqlite::Error> for Error {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::DiskFull,
-            Some(code) if is_corruption(code) => {
+            _ if is_corruption(&error) => {
                 CORRUPTION.set(Some(error.to_string()));
                 Self::Sqlite(error)
             }
@@ -145,8 +145,24 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-fn is_corruption(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+/// Whether the file is damaged, or none of SQLite's.
+///
+/// A virtual table whose own contents do not fit together (`SQLITE_CORRUPT_VTAB`) is mended by a write, and no damage.
+fn is_corruption(error: &rusqlite::Error) -> bool {
+    let Some(error) = error.sqlite_error() else {
+        return false;
+    };
+    matches!(
+        error.code,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
+    ) && error.extended_code != rusqlite::ffi::SQLITE_CORRUPT_VTAB
+}
+
+/// Notes an error of SQLite that becomes something else.
+pub(super) fn note(error: &rusqlite::Error) {
+    if is_corruption(error) {
+        CORRUPTION.set(Some(error.to_string()));
+    }
 }
 
 /// What SQLite has said of a damaged file since the last call on this thread, or says in this error.
@@ -155,7 +171,7 @@ pub(super) fn take_corruption(error: Option<&Error>) -> Option<String> {
         let mut source: Option<&(dyn std::error::Error + 'static)> = error.map(|error| error as _);
         while let Some(error) = source {
             if let Some(error) = error.downcast_ref::<rusqlite::Error>()
-                && error.sqlite_error_code().is_some_and(is_corruption)
+                && is_corruption(error)
             {
                 return Some(error.to_string());
             }

@@ -15,6 +15,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use crossbeam_channel::RecvTimeoutError;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::AuthAction;
 use rusqlite::hooks::AuthContext;
 use rusqlite::hooks::Authorization;
@@ -26,10 +27,12 @@ use crate::database::clock::Clock;
 use crate::database::connection::Options;
 use crate::database::error::panic_text;
 use crate::database::health::Health;
+use crate::database::patience;
 use crate::database::running::Around;
 use crate::database::running::Running;
 use crate::database::slow::SlowLog;
 use crate::database::transaction::AfterCommit;
+use crate::database::wal;
 use crate::database::wal::Wal;
 use crate::database::writer::Shared;
 use crate::database::writer::Write;
@@ -146,6 +149,9 @@ impl Group {
         self.slow.watch(&self.connection);
         let checkpoints = Arc::clone(&self.shared.checkpoints);
         let mut wal = Wal::keep(&self.connection, options, running, checkpoints);
+        if let Err(error) = patience::set(&self.connection, self.busy_timeout) {
+            tracing::warn!(%error, "another process is waited for in SQLite's own way");
+        }
         loop {
             let message = match wal.idle_wait() {
                 Some(wait) => self.receiver.recv_timeout(wait),
@@ -154,15 +160,30 @@ impl Group {
             match message {
                 Ok(first) => {
                     self.group(first);
-                    wal.after_group(&self.connection);
+                    if !self.health.is_damaged() {
+                        wal.after_group(&self.connection);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => wal.idle(&self.connection),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.trap(None, &"a checkpoint");
             self.slow.tell_own();
         }
-        // A connection that has never written does not know of the WAL, and would leave it behind.
-        wal.end(&self.connection);
+        if self.health.is_damaged() {
+            self.leave_the_file_alone();
+        } else {
+            // A connection that has never written does not know of the WAL, and would leave it behind.
+            wal.end(&self.connection);
+        }
+    }
+
+    /// Keeps the end of the connection from bringing the WAL into a damaged file.
+    fn leave_the_file_alone(&self) {
+        let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = self.connection.set_db_config(no_checkpoint, true) {
+            tracing::warn!(%error, "the WAL will be brought into the damaged file");
+        }
     }
 
     /// Stores one group.
@@ -267,11 +288,11 @@ impl Group {
 
     /// Runs one write in its savepoint.
     fn one(&mut self, mut write: Box<dyn Write>, done: &mut Done) {
-        if write.is_abandoned() {
-            return;
+        if let Some(refusal) = self.refusal(write.as_ref()) {
+            return write.answer(Some(refusal), &self.shared.counter);
         }
-        if let Some(late) = write.is_late() {
-            return write.answer(Some(late), &self.shared.counter);
+        if !write.begin() {
+            return;
         }
         if let Err(error) = self.execute(SAVE) {
             done.lost = Some(error.into());
@@ -316,9 +337,13 @@ impl Group {
         self.shared.running.store(0, Ordering::Relaxed);
         let reason = done
             .lost
+            .or_else(|| self.health.is_damaged().then_some(Error::Damaged))
             .or_else(|| self.execute(COMMIT).err().map(Error::from));
         if let Some(reason) = &reason {
             self.trap(Some(reason), &"a commit");
+            if matches!(reason, Error::DiskFull) {
+                self.health.had_room(false);
+            }
             if !self.connection.is_autocommit()
                 && let Err(error) = self.execute(ROLLBACK)
             {
@@ -326,10 +351,31 @@ impl Group {
             }
         } else {
             self.shared.commits.fetch_add(1, Ordering::Relaxed);
+            if wal::has_written() {
+                self.health.had_room(true);
+            }
             done.after_commit.into_iter().for_each(run_after_commit);
         }
+        let is_lone = done.writes.len() == 1;
+        let mut reason = reason;
         for write in done.writes {
-            write.answer(reason.as_ref().map(lost), &self.shared.counter);
+            let lost = match &reason {
+                // Nobody else is concerned: it gets the error itself, a broken constraint for instance.
+                Some(Error::Sqlite(_)) if is_lone => reason.take(),
+                reason => reason.as_ref().map(lost),
+            };
+            self.answer(write, lost);
+        }
+    }
+
+    /// What a closure has returned may panic when it is dropped; the thread is not to end by that.
+    fn answer(&self, write: Box<dyn Write>, lost: Option<Error>) {
+        let place = write.place();
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            write.answer(lost, &self.shared.counter);
+        }));
+        if let Err(panic) = answered {
+            tracing::error!(%place, panic = panic_text(panic.as_ref()), "a write panicked at its end");
         }
     }
 

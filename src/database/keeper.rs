@@ -7,6 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -24,19 +25,16 @@ use crate::database::Settings;
 /// A site that has just started has other things to do.
 const START: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether something is due: the clock may be put forward meanwhile.
-const LOOK: Duration = Duration::from_mins(10);
-
-/// How often it is looked whether a damaged file has been mended by another process.
-const LOOK_DAMAGED: Duration = Duration::from_secs(5);
+/// How often it is looked whether something is due, and whether another process has found damage or mended it.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How long to wait after a check that could not be made.
 const AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Also for tables that this connection has not asked (0x10000), and with a bound on the work (0x02).
+/// Also for tables that this connection has not asked (0x10000), and with a bound on the work (0x10).
 ///
 /// See <https://sqlite.org/pragma.html#pragma_optimize>.
-const OPTIMIZE: &str = "PRAGMA optimize = 0x10002";
+const OPTIMIZE: &str = "PRAGMA optimize = 0x10012";
 
 /// Looks after a database while a site runs.
 #[derive(Clone, Debug)]
@@ -77,7 +75,7 @@ impl Keeper {
     pub async fn run(&self, stop: CancellationToken) {
         let was_left_open = self.note(|notes| std::mem::replace(&mut notes.is_open, true));
         if was_left_open {
-            tracing::warn!("the last process did not close the database; it will be checked");
+            tracing::warn!("the last process did not close the database");
             self.note(|notes| notes.quick_at = None);
         }
         let mut wait = START;
@@ -89,10 +87,10 @@ impl Keeper {
             .is_some()
         {
             let round = self.round(&mut has_looked);
-            let Some(next) = stop.run_until_cancelled(round).await else {
+            if stop.run_until_cancelled(round).await.is_none() {
                 return;
-            };
-            wait = next;
+            }
+            wait = LOOK;
             self.optimize(&mut optimized_at).await;
         }
     }
@@ -102,36 +100,32 @@ impl Keeper {
         self.note(|notes| notes.is_open = false);
     }
 
-    /// Does what is due, and says how long nothing more will be.
-    async fn round(&self, has_looked: &mut bool) -> Duration {
+    /// Does what is due.
+    async fn round(&self, has_looked: &mut bool) {
+        self.database.look_for_mark();
         if self.database.damage().is_none() {
+            *has_looked = false;
             self.check_what_is_due().await;
-            return LOOK;
-        }
-        if self.database.forget_damage_if_mended() {
-            return Duration::ZERO;
-        }
-        // Found by an earlier process: the file may have been mended since, and nobody said so.
-        if !std::mem::replace(has_looked, true) {
+        } else if !std::mem::replace(has_looked, true) {
+            // It may have been mended since it was found, and nobody said so.
             self.check(Depth::Full).await;
         }
-        LOOK_DAMAGED
     }
 
     async fn check_what_is_due(&self) {
         let now = self.database.now();
         let is_due = |last: Option<Timestamp>, every: Option<SignedDuration>| {
+            // A time in the future is of a clock that was wrong.
+            let last = last.filter(|last| *last <= now);
             every.is_some_and(|every| last.is_none_or(|last| now.duration_since(last) >= every))
         };
-        let (quick, full) = self.note(|notes| {
-            (
-                is_due(notes.quick_at, self.quick_every),
-                is_due(notes.full_at, self.full_every),
-            )
-        });
-        if full {
+        let (quick_at, full_at) = {
+            let notes = self.notes();
+            (notes.quick_at, notes.full_at)
+        };
+        if is_due(full_at, self.full_every) {
             self.check(Depth::Full).await;
-        } else if quick {
+        } else if is_due(quick_at, self.quick_every) {
             self.check(Depth::Quick).await;
         }
     }
@@ -141,7 +135,7 @@ impl Keeper {
         let report = self.database.check(depth).await;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let now = self.database.now();
-        let at = match report {
+        let has_checked = match report {
             Ok(report) => {
                 for violation in report.violations.iter().take(10) {
                     tracing::error!(
@@ -156,20 +150,23 @@ impl Keeper {
                     is_whole,
                     "the database has been checked"
                 );
-                Some(now)
+                true
             }
             Err(Error::Closed) => return,
             Err(error) => {
                 tracing::error!(?depth, %error, "the database could not be checked");
-                // Not at once again, and not as late as if it had been done.
-                let every = self.quick_every.into_iter().chain(self.full_every).min();
-                every.and_then(|every| now.checked_sub(every - AGAIN.min(every)).ok())
+                false
             }
         };
+        // One that failed is not made again at once, and not as late as if it had been made.
+        let at = |every: Option<SignedDuration>| match every {
+            Some(every) if !has_checked => now.checked_sub(every - AGAIN.min(every)).ok(),
+            _ => Some(now),
+        };
         self.note(|notes| {
-            notes.quick_at = at;
+            notes.quick_at = at(self.quick_every);
             if depth == Depth::Full {
-                notes.full_at = at;
+                notes.full_at = at(self.full_every);
             }
         });
     }
@@ -183,15 +180,29 @@ impl Keeper {
             return;
         }
         *last = Some(now);
-        let optimized = self.database.write(|tx| Ok(tx.execute_batch(OPTIMIZE)?));
+        let optimized = self.database.write(|tx| {
+            let before = tx.total_changes();
+            tx.execute_batch(OPTIMIZE)?;
+            if tx.total_changes() != before {
+                // Connections that are open read the statistics again only with the schema.
+                let version: i32 =
+                    tx.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+                tx.pragma_update(None, "schema_version", version.wrapping_add(1))?;
+            }
+            Ok(())
+        });
         if let Err(error) = optimized.await {
             tracing::debug!(%error, "the planner's statistics could not be refreshed");
         }
     }
 
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the notes and writes them down.
     fn note<T>(&self, change: impl FnOnce(&mut Notes) -> T) -> T {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.notes();
         let result = change(&mut notes);
         if let Err(error) = notes.write() {
             tracing::warn!(%error, file = %notes.file.display(), "what was checked when could not be noted");

@@ -19,7 +19,9 @@ mod health;
 mod keeper;
 mod lanes;
 mod migrate;
+mod patience;
 mod place;
+mod reader;
 mod readers;
 mod recover;
 mod restore;
@@ -31,6 +33,7 @@ mod slow;
 mod stats;
 mod temporary;
 mod transaction;
+mod turn;
 mod upkeep;
 mod wal;
 mod writer;
@@ -109,6 +112,7 @@ struct Inner {
     writer: Writer,
     health: Arc<Health>,
     slow: Arc<SlowLog>,
+    running: Running,
     /// Ends checks, which nobody waits for then.
     is_closing: Arc<AtomicBool>,
     threads: Mutex<Threads>,
@@ -179,9 +183,10 @@ impl Database {
         let connection = connection::open(&options, Role::Writer)?;
         let health = Arc::new(Health::open(&options.path, limits.marks_damage));
         let slow = Arc::new(SlowLog::new(limits.slow_time));
+        // As many again for what takes long.
+        let running = Running::new(limits.readers * 2);
         let around = Around {
-            // As many again for what takes long.
-            running: Running::new(limits.readers * 2),
+            running: running.clone(),
             health: Arc::clone(&health),
             slow: Arc::clone(&slow),
             clock: clock.clone(),
@@ -197,6 +202,7 @@ impl Database {
             writer,
             health,
             slow,
+            running,
             is_closing: Arc::default(),
             threads: Mutex::new(Threads {
                 readers: reader_threads,

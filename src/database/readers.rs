@@ -4,23 +4,20 @@
 //! the short one. A thread of the short lane whose read turns out to be long goes over to the long lane with it, and
 //! an idle one of the long lane takes its place.
 
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
-use crossbeam_channel::Receiver;
 use crossbeam_channel::Sender;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
-use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -28,19 +25,20 @@ use crate::database::Error;
 use crate::database::Result;
 use crate::database::clock::Clock;
 use crate::database::connection;
-use crate::database::error::panic_text;
 use crate::database::health::Health;
-use crate::database::lanes::LONG;
 use crate::database::lanes::Lanes;
+use crate::database::reader::Lines;
+use crate::database::reader::Reader;
 use crate::database::running::Around;
 use crate::database::running::Limit;
 use crate::database::running::Running;
-use crate::database::running::Slot;
 use crate::database::slow::SlowLog;
 use crate::database::stats;
 use crate::database::stats::Counter;
 use crate::database::stats::Place;
 use crate::database::stats::Work;
+use crate::database::turn::SLOTS_EACH;
+use crate::database::turn::Turn;
 
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
@@ -49,10 +47,6 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the threads have ended.
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// So many steps of SQLite's machine lie between two looks at a read's limit: a fraction of a millisecond,
-/// and more than a point read ever takes.
-const STEPS: i32 = 10_000;
 
 /// Sends reads to the threads.
 #[derive(Debug)]
@@ -74,21 +68,27 @@ struct Queues {
 
 /// What the threads and their callers have in common.
 #[derive(Debug)]
-struct Shared {
-    lanes: Lanes,
-    running: Running,
-    counters: Vec<Counter>,
-    refused: AtomicU64,
+pub(super) struct Shared {
+    pub(super) lanes: Lanes,
+    pub(super) running: Running,
+    pub(super) counters: Vec<Counter>,
+    pub(super) refused: AtomicU64,
+    /// Those whose time was over before their turn came.
+    late: AtomicU64,
+    /// How many wait in each lane.
+    short_waiting: Arc<AtomicUsize>,
+    long_waiting: Arc<AtomicUsize>,
     /// Cuts off what runs, once it is set.
-    closing: AtomicBool,
-    health: Arc<Health>,
-    slow: Arc<SlowLog>,
-    clock: Clock,
+    pub(super) closing: AtomicBool,
+    pub(super) health: Arc<Health>,
+    pub(super) slow: Arc<SlowLog>,
+    pub(super) clock: Clock,
 }
 
 /// A read that waits, whatever it returns.
-trait Read: Send {
+pub(super) trait Read: Send {
     fn place(&self) -> Place;
+    fn turn(&self) -> &Turn;
     /// Runs the closure, unless its caller has left, and answers.
     fn run(self: Box<Self>, reader: &Reader);
     fn refuse(self: Box<Self>, error: Error);
@@ -118,8 +118,12 @@ where
         self.limit.place
     }
 
+    fn turn(&self) -> &Turn {
+        &self.limit.turn
+    }
+
     fn run(self: Box<Self>, reader: &Reader) {
-        if !self.reply.is_closed() {
+        if self.limit.turn.begin() {
             let _in_span = self.span.enter();
             let result = reader.read(self.limit, self.time, self.work);
             // Nobody listens any more if the caller left meanwhile.
@@ -128,16 +132,23 @@ where
     }
 
     fn refuse(self: Box<Self>, error: Error) {
+        self.limit.turn.begin();
         let _ = self.reply.send(Err(error));
     }
 }
 
 /// Says that the caller has left, by being dropped with it.
-struct Caller(Arc<AtomicBool>);
+struct Caller<'a> {
+    turn: Arc<Turn>,
+    running: &'a Running,
+    is_answered: bool,
+}
 
-impl Drop for Caller {
+impl Drop for Caller<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        if !self.is_answered && !self.turn.leave() {
+            self.running.interrupt(&self.turn);
+        }
     }
 }
 
@@ -154,8 +165,9 @@ impl Readers {
             path: options.path.clone(),
             reason,
         };
-        let (short, short_receiver) = crossbeam_channel::bounded(waiting_max);
-        let (long, long_receiver) = crossbeam_channel::bounded(waiting_max);
+        let slots = waiting_max * SLOTS_EACH;
+        let (short, short_receiver) = crossbeam_channel::bounded(slots);
+        let (long, long_receiver) = crossbeam_channel::bounded(slots);
         let (relief, relief_receiver) = crossbeam_channel::bounded(count);
         let (stop, stop_receiver) = crossbeam_channel::bounded(0);
         let lines = Lines {
@@ -171,6 +183,9 @@ impl Readers {
             counters: (0..count).map(|_| Counter::default()).collect(),
             running: around.running,
             refused: AtomicU64::default(),
+            late: AtomicU64::default(),
+            short_waiting: Arc::default(),
+            long_waiting: Arc::default(),
             closing: AtomicBool::default(),
             health: around.health,
             slow: around.slow,
@@ -210,46 +225,66 @@ impl Readers {
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let caller = Caller(Arc::default());
-        let waiting = Box::new(Waiting {
+        let is_long = self.shared.lanes.is_long(place);
+        let turn = self.turn(is_long)?;
+        let mut caller = Caller {
+            turn: Arc::clone(&turn),
+            running: &self.shared.running,
+            is_answered: false,
+        };
+        let waiting = Waiting {
             span: Span::current(),
-            limit: Limit::new(place, time, Arc::clone(&caller.0)),
+            limit: Limit::new(place, time, turn),
             time,
             work,
             reply,
-        });
-        self.send(waiting).inspect_err(|_| {
-            self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        })?;
+        };
+        self.send(is_long, Box::new(waiting))?;
         // Every reader may be held by reads that have more time, or by code that is not SQL.
-        match tokio::time::timeout(time, answer).await {
-            Ok(answer) => answer.unwrap_or(Err(Error::Closed)),
-            Err(_) => Err(Error::Timeout { time }),
+        if let Ok(answer) = tokio::time::timeout(time, answer).await {
+            caller.is_answered = true;
+            return answer.unwrap_or(Err(Error::Closed));
         }
+        if caller.turn.leave() {
+            self.shared.late.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(Error::Timeout { time })
     }
 
-    fn send(&self, read: Box<dyn Read>) -> Result<()> {
+    fn turn(&self, is_long: bool) -> Result<Arc<Turn>> {
+        let waiting = if is_long {
+            &self.shared.long_waiting
+        } else {
+            &self.shared.short_waiting
+        };
+        let refused = || {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            Error::Overloaded {
+                waiting_max: self.waiting_max,
+            }
+        };
+        Turn::take(waiting, self.waiting_max).ok_or_else(refused)
+    }
+
+    fn send(&self, is_long: bool, read: Box<dyn Read>) -> Result<()> {
         let queues = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
         let queues = queues.as_ref().ok_or(Error::Closed)?;
-        let lane = if self.shared.lanes.is_long(read.place()) {
-            &queues.long
-        } else {
-            &queues.short
-        };
-        lane.try_send(read)
-            .map_err(|error| Error::refused(&error, self.waiting_max))
+        let lane = if is_long { &queues.long } else { &queues.short };
+        lane.try_send(read).map_err(|error| {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            Error::refused(&error, self.waiting_max)
+        })
     }
 
     /// How reads have been doing.
     pub(super) fn stats(&self) -> Work {
         let mut work = stats::sum(self.shared.counters.iter());
         work.refused = self.shared.refused.load(Ordering::Relaxed);
-        let queues = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
-        work.waiting = queues
-            .as_ref()
-            .map_or(0, |queues| queues.short.len() + queues.long.len());
+        work.late += self.shared.late.load(Ordering::Relaxed);
+        let lanes = [&self.shared.short_waiting, &self.shared.long_waiting];
+        work.waiting = lanes.map(|lane| lane.load(Ordering::Relaxed)).iter().sum();
         let slots = self.shared.running.slots().iter();
-        work.running = slots.filter(|slot| lock(slot).is_some()).count();
+        work.running = slots.filter(|slot| slot.lock().is_some()).count();
         work
     }
 
@@ -260,6 +295,7 @@ impl Readers {
         while threads.iter().any(|thread| !thread.is_finished()) {
             if Instant::now() > end {
                 self.shared.closing.store(true, Ordering::Relaxed);
+                self.shared.running.interrupt_all();
             }
             std::thread::park_timeout(PAUSE);
         }
@@ -274,185 +310,6 @@ impl Readers {
 /// How many of the threads begin in the short lane.
 fn short_count(threads: usize) -> usize {
     threads.div_ceil(2)
-}
-
-/// Where threads get their work from.
-#[derive(Clone)]
-struct Lines {
-    short: Receiver<Box<dyn Read>>,
-    long: Receiver<Box<dyn Read>>,
-    to_long: Sender<Box<dyn Read>>,
-    /// One for each thread that the short lane lacks.
-    relief: Receiver<()>,
-    /// Closed when the threads are to end.
-    stop: Receiver<()>,
-    waiting_max: usize,
-}
-
-/// A thread's connection, and the read that it does now.
-struct Reader {
-    connection: r2d2::PooledConnection<SqliteConnectionManager>,
-    number: usize,
-    /// Whether it belongs to the long lane now.
-    is_long: Arc<AtomicBool>,
-    shared: Arc<Shared>,
-}
-
-impl Reader {
-    fn new(
-        connection: r2d2::PooledConnection<SqliteConnectionManager>,
-        number: usize,
-        is_long: bool,
-        relief: Sender<()>,
-        shared: &Arc<Shared>,
-    ) -> Result<Self> {
-        let is_long = Arc::new(AtomicBool::new(is_long));
-        let (in_long_lane, around) = (Arc::clone(&is_long), Arc::clone(shared));
-        let look = move || {
-            let mut slot = lock(around.running.slot(number));
-            let Some(limit) = slot.as_mut() else {
-                return around.closing.load(Ordering::Relaxed);
-            };
-            let now = Instant::now();
-            if !limit.is_long && now - limit.begun > LONG {
-                limit.is_long = true;
-                around.lanes.is_taking_long(limit.place);
-                if !in_long_lane.swap(true, Ordering::Relaxed) {
-                    // There is room: no more threads can go over than there are.
-                    let _ = relief.try_send(());
-                }
-            }
-            limit.left.load(Ordering::Relaxed)
-                || now > limit.end
-                || around.closing.load(Ordering::Relaxed)
-        };
-        connection.progress_handler(STEPS, Some(look))?;
-        Ok(Self {
-            connection,
-            number,
-            is_long,
-            shared: Arc::clone(shared),
-        })
-    }
-
-    fn run(&self, lines: &Lines) {
-        self.shared.slow.watch(&self.connection);
-        loop {
-            let next = if self.is_long.load(Ordering::Relaxed) {
-                self.next_long(lines)
-            } else {
-                self.next_short(lines)
-            };
-            match next {
-                Next::Read(read) => self.one(read),
-                Next::LookAgain => {}
-                Next::Stop => return,
-            }
-        }
-    }
-
-    fn next_short(&self, lines: &Lines) -> Next {
-        let Ok(read) = lines.short.recv() else {
-            return Next::Stop;
-        };
-        if !self.shared.lanes.is_long(read.place()) {
-            return Next::Read(read);
-        }
-        // It was not known to be long when it was sent.
-        if let Err(error) = lines.to_long.try_send(read) {
-            let refused = Error::refused(&error, lines.waiting_max);
-            self.shared.refused.fetch_add(1, Ordering::Relaxed);
-            error.into_inner().refuse(refused);
-        }
-        Next::LookAgain
-    }
-
-    /// The short lane comes first: its gaps are filled before anything long is begun.
-    fn next_long(&self, lines: &Lines) -> Next {
-        let go_short = || {
-            self.is_long.store(false, Ordering::Relaxed);
-            Next::LookAgain
-        };
-        if lines.relief.try_recv().is_ok() {
-            return go_short();
-        }
-        if let Ok(read) = lines.long.try_recv() {
-            return Next::Read(read);
-        }
-        crossbeam_channel::select! {
-            recv(lines.relief) -> _ => go_short(),
-            recv(lines.long) -> read => read.map_or(Next::Stop, Next::Read),
-            recv(lines.stop) -> _ => Next::Stop,
-        }
-    }
-
-    /// Runs one read, and cleans up behind it.
-    fn one(&self, read: Box<dyn Read>) {
-        let place = read.place();
-        read.run(self);
-        lock(self.slot()).take();
-        end_transaction(&self.connection);
-        self.shared.slow.tell(&self.connection, place);
-    }
-
-    /// Runs the caller's closure, unless its time has passed while it waited.
-    fn read<T>(
-        &self,
-        mut limit: Limit,
-        time: Duration,
-        work: impl FnOnce(&Connection) -> Result<T>,
-    ) -> Result<T> {
-        let (asked, begun, end, place) = (limit.asked, Instant::now(), limit.end, limit.place);
-        let counter = &self.shared.counters[self.number];
-        if begun > end {
-            let late = Error::Timeout { time };
-            counter.ended(begun - asked, Some(&late));
-            return Err(late);
-        }
-        limit.begun = begun;
-        *lock(self.slot()) = Some(limit);
-        let result = match guarded(&self.connection, work) {
-            Err(Error::Sqlite(error)) if is_interruption(&error) => Err(self.why(end, time, error)),
-            result => result,
-        };
-        let ended = Instant::now();
-        self.shared.lanes.took(place, ended - begun);
-        let error = result.as_ref().err();
-        counter.ended(ended - asked, error);
-        let now = || self.shared.clock.now();
-        let found_by = || format!("a read at {place}");
-        self.shared.health.trap(error, now, found_by);
-        result
-    }
-
-    fn slot(&self) -> &Slot {
-        self.shared.running.slot(self.number)
-    }
-
-    /// Says why a statement was cut off.
-    fn why(&self, end: Instant, time: Duration, error: rusqlite::Error) -> Error {
-        if self.shared.closing.load(Ordering::Relaxed) {
-            Error::Closed
-        } else if Instant::now() > end {
-            Error::Timeout { time }
-        } else {
-            Error::Sqlite(error)
-        }
-    }
-}
-
-enum Next {
-    Read(Box<dyn Read>),
-    LookAgain,
-    Stop,
-}
-
-fn lock(slot: &Slot) -> std::sync::MutexGuard<'_, Option<Limit>> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_interruption(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
 }
 
 fn open_pool(options: &connection::Options, count: usize) -> Result<Pool> {
@@ -470,19 +327,4 @@ fn open_pool(options: &connection::Options, count: usize) -> Result<Pool> {
             path: options.path.clone(),
             reason: error.to_string(),
         })
-}
-
-/// Runs the caller's closure; a panic in it is an error of this read alone.
-fn guarded<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(|| work(connection)))
-        .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))))
-}
-
-/// Ends a transaction that the closure left open: it would pin the WAL and show the next reader old rows.
-fn end_transaction(connection: &Connection) {
-    if !connection.is_autocommit()
-        && let Err(error) = connection.execute_batch("ROLLBACK")
-    {
-        tracing::warn!(%error, "a reader's transaction could not be ended");
-    }
 }

@@ -13,6 +13,7 @@ use crate::database::Damage;
 use crate::database::Database;
 use crate::database::Depth;
 use crate::database::Error;
+use crate::database::Inner;
 use crate::database::Migrations;
 use crate::database::Progress;
 use crate::database::Report;
@@ -25,6 +26,7 @@ use crate::database::backup;
 use crate::database::check;
 use crate::database::connection;
 use crate::database::connection::Role;
+use crate::database::error;
 use crate::database::migrate;
 use crate::database::options;
 use crate::database::stats;
@@ -65,7 +67,12 @@ impl Database {
             };
         }
         let (inner, sets) = (Arc::clone(&self.inner), sets.to_vec());
-        blocking(move || migrate::apply(&inner.options, &inner.clock, &sets, target.as_ref())).await
+        blocking(move || {
+            inner.trapped("a migration", || {
+                migrate::apply(&inner.options, &inner.clock, &sets, target.as_ref())
+            })
+        })
+        .await
     }
 
     /// Tries on a copy what [`Database::migrate`] would do, and says what that was; the file is only read.
@@ -108,22 +115,29 @@ impl Database {
     /// When the file is too damaged to be read at all; [`Error::Closed`] when it is closed meanwhile.
     pub async fn check(&self, depth: Depth) -> Result<Report> {
         let stop = Arc::clone(&self.inner.is_closing);
-        let report = self
-            .aside(move |connection| check::check(connection, depth, &stop))
-            .await;
         let health = &self.inner.health;
+        let known = health.findings();
+        let what = match depth {
+            Depth::Quick => "a check (quick)",
+            Depth::Full => "a check (full)",
+        };
+        let report = self
+            .aside(what, move |connection| {
+                check::check(connection, depth, &stop)
+            })
+            .await;
         match &report {
             Ok(report) => match report.problems.first() {
                 Some(problem) => health.found(Damage {
                     found_at: self.now(),
-                    found_by: format!("a check ({depth:?})").to_lowercase(),
+                    found_by: what.to_owned(),
                     problem: problem.clone(),
                 }),
-                None if depth == Depth::Full => health.mended(),
+                None if depth == Depth::Full && report.is_complete => health.mended(known),
                 None => {}
             },
             Err(_) if self.inner.is_closing.load(Ordering::Relaxed) => return Err(Error::Closed),
-            Err(error) => _ = health.trap(Some(error), || self.now(), || "a check".to_owned()),
+            Err(_) => {}
         }
         report
     }
@@ -148,14 +162,26 @@ impl Database {
         }
     }
 
-    /// Takes writes again if another process has mended the file; says whether that is so.
-    pub(crate) fn forget_damage_if_mended(&self) -> bool {
-        let health = &self.inner.health;
-        let is_mended = health.is_damaged() && health.is_mark_gone();
-        if is_mended {
-            health.mended();
+    /// Looks whether another process has found damage, or mended it.
+    pub(super) fn look_for_mark(&self) {
+        self.inner.health.look();
+    }
+
+    /// Makes sure, where the last write found no room on the disk, that there is some now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DiskFull`] as long as there is none.
+    pub(crate) async fn has_room(&self) -> Result<()> {
+        if !self.inner.health.is_full() {
+            return Ok(());
         }
-        is_mended
+        // It writes a page, and changes nothing.
+        self.write(|tx| {
+            let version: i32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            Ok(tx.pragma_update(None, "user_version", version)?)
+        })
+        .await
     }
 
     /// How the database has been doing since it was opened, and how large it is.
@@ -193,8 +219,10 @@ impl Database {
         progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Backup> {
         let to = to.to_owned();
-        self.aside(move |connection| backup::make(connection, &to, progress))
-            .await
+        self.aside("a backup", move |connection| {
+            backup::make(connection, &to, progress)
+        })
+        .await
     }
 
     /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
@@ -212,23 +240,30 @@ impl Database {
         T: Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        blocking(move || work(&mut connection::open(&inner.options, role)?)).await
+        blocking(move || {
+            inner.trapped("what is done at the start", || {
+                work(&mut connection::open(&inner.options, role)?)
+            })
+        })
+        .await
     }
 
     /// Runs `work` on a connection and a thread of its own, after everything else that this machine has to do.
-    async fn aside<F, T>(&self, work: F) -> Result<T>
+    async fn aside<F, T>(&self, what: &'static str, work: F) -> Result<T>
     where
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let options = self.inner.options.clone();
+        let inner = Arc::clone(&self.inner);
         let (reply, answer) = oneshot::channel();
         std::thread::Builder::new()
             .name("sqlite-aside".to_owned())
             .spawn(move || {
                 check::go_last();
-                let done = connection::open(&options, Role::Reader)
-                    .and_then(|connection| work(&connection));
+                let _listed = inner.running.aside(what);
+                let done = inner.trapped(what, || {
+                    work(&connection::open(&inner.options, Role::Reader)?)
+                });
                 // Nobody listens any more if the caller left meanwhile.
                 let _ = reply.send(done);
             })
@@ -236,6 +271,19 @@ impl Database {
         // It has panicked if it does not answer.
         let panicked = |_| Err(Error::Panicked("the work on the whole file".to_owned()));
         answer.await.unwrap_or_else(panicked)
+    }
+}
+
+impl Inner {
+    /// Does something on this thread, and notes it if it meets damage.
+    fn trapped<T>(&self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // What this thread has met before was of another file.
+        let _ = error::take_corruption(None);
+        let done = work();
+        let now = || self.clock.now();
+        self.health
+            .trap(done.as_ref().err(), now, || what.to_owned());
+        done
     }
 }
 

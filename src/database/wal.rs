@@ -15,9 +15,11 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
+use crate::database::Error;
 use crate::database::connection::Options;
 use crate::database::connection::beside;
 use crate::database::connection::notes_of_litestream;
+use crate::database::patience;
 use crate::database::running::Running;
 
 /// After so many pages a checkpoint is made even if writes wait; SQLite's own default.
@@ -36,6 +38,9 @@ const LONG_PAGES: i32 = 16_000;
 const CUT_WAIT: Duration = Duration::from_millis(20);
 const CUT_WAIT_IDLE: Duration = Duration::from_millis(5);
 
+/// No read is blamed that has run for less.
+const BLAME: Duration = Duration::from_millis(500);
+
 /// How long nothing must have been written before the WAL is brought home, and how long after a vain attempt.
 const IDLE: Duration = Duration::from_millis(200);
 const IDLE_AGAIN: Duration = Duration::from_secs(10);
@@ -50,6 +55,13 @@ const WORD_PAUSE: Duration = Duration::from_mins(1);
 thread_local! {
     /// Pages in the WAL after the last commit on this thread.
     static WRITTEN: Cell<i32> = const { Cell::new(0) };
+    /// Whether a commit on this thread has written anything since it was asked.
+    static HAS_WRITTEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a commit on this thread has written anything since the last call.
+pub(super) fn has_written() -> bool {
+    HAS_WRITTEN.replace(false)
 }
 
 /// What is known of the WAL of one file, on its writer's thread.
@@ -57,7 +69,6 @@ thread_local! {
 pub(super) struct Wal {
     /// The database file.
     path: PathBuf,
-    busy_timeout: Duration,
     size_limit: u64,
     running: Running,
     /// Pages that were in the WAL when the last checkpoint was tried.
@@ -74,6 +85,8 @@ pub(super) struct Wal {
 
 /// The answer of a checkpoint: pages in the WAL, and how many of them are in the file.
 struct Progress {
+    /// Another process was at it.
+    is_busy: bool,
     pages: i32,
     home: i32,
 }
@@ -89,11 +102,11 @@ impl Wal {
         // In place of SQLite's own, which would checkpoint before the commit has been answered.
         connection.wal_hook(Some(|_, pages| {
             WRITTEN.set(pages);
+            HAS_WRITTEN.set(true);
             Ok(())
         }));
         Self {
             path: options.path.clone(),
-            busy_timeout: Duration::from_millis(options.busy_timeout_ms.into()),
             size_limit: options.journal_size_limit_bytes,
             running,
             tried: 0,
@@ -129,15 +142,15 @@ impl Wal {
         }
         if written - self.tried >= PAGES {
             self.checkpoint(connection);
-            let is_too_soon = |at: Instant| at.elapsed() < CUT_PAUSE;
-            if self.is_home
-                && written >= LONG_PAGES
-                && !self.cut_at.is_some_and(is_too_soon)
-                && !self.is_replicated(connection)
-            {
-                self.cut_at = Some(Instant::now());
-                self.cut_back(connection, CUT_WAIT);
-            }
+        }
+        // Where reads overlap without end it never goes home by itself: each holds what the one before it saw.
+        let is_too_soon = |at: Instant| at.elapsed() < CUT_PAUSE;
+        if written >= LONG_PAGES
+            && !self.cut_at.is_some_and(is_too_soon)
+            && !self.is_replicated(connection)
+        {
+            self.cut_at = Some(Instant::now());
+            self.cut_back(connection, CUT_WAIT);
         }
     }
 
@@ -160,7 +173,7 @@ impl Wal {
     fn checkpoint(&mut self, connection: &Connection) {
         match checkpoint(connection, "PASSIVE") {
             Ok(progress) => {
-                self.is_home = progress.home == progress.pages;
+                self.is_home = !progress.is_busy && progress.home == progress.pages;
                 self.tried = if self.is_home { 0 } else { progress.pages };
                 if self.is_home {
                     self.checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -168,41 +181,51 @@ impl Wal {
                     self.tell_who(connection, &progress);
                 }
             }
-            // Another process is at it.
-            Err(error) => tracing::debug!(%error, "no checkpoint now"),
+            Err(error) => self.failed(&error.into()),
         }
     }
 
     /// Makes the file of the WAL short, unless somebody reads from it for longer than `wait`.
     fn cut_back(&mut self, connection: &Connection, wait: Duration) {
-        let cut = connection
-            .busy_timeout(wait)
-            .and_then(|()| checkpoint(connection, "TRUNCATE"));
-        if let Err(error) = connection.busy_timeout(self.busy_timeout).and(cut) {
-            tracing::debug!(%error, "the WAL cannot be cut back now");
-        } else {
-            self.tried = 0;
+        let cut = patience::with(wait, || checkpoint(connection, "TRUNCATE"));
+        match cut {
+            Ok(_) => self.tried = 0,
+            Err(error) => self.failed(&error.into()),
         }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        let is_too_soon = |at: Instant| at.elapsed() < WORD_PAUSE;
+        if matches!(error, Error::Busy) || self.word_at.is_some_and(is_too_soon) {
+            return;
+        }
+        self.word_at = Some(Instant::now());
+        tracing::warn!(%error, "what is written cannot be brought from the WAL into the file");
     }
 
     /// Names the read that keeps the WAL from going home.
     fn tell_who(&mut self, connection: &Connection, progress: &Progress) {
         let is_too_soon = |at: Instant| at.elapsed() < WORD_PAUSE;
-        if progress.pages < PINNED_PAGES || self.word_at.is_some_and(is_too_soon) {
+        let behind = progress.pages - progress.home;
+        if behind < PINNED_PAGES || self.word_at.is_some_and(is_too_soon) {
             return;
         }
-        if self.is_replicated(connection) && progress.pages < PINNED_PAGES_REPLICATED {
+        if self.is_replicated(connection) && behind < PINNED_PAGES_REPLICATED {
+            return;
+        }
+        let oldest = self.running.oldest();
+        if oldest.as_ref().is_some_and(|(_, time)| *time < BLAME) {
             return;
         }
         self.word_at = Some(Instant::now());
         let wal_bytes = bytes(&self.path);
-        if let Some((place, time)) = self.running.oldest() {
+        if let Some((who, time)) = oldest {
             let running_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(
                 wal_bytes,
                 pages = progress.pages,
                 pages_home = progress.home,
-                %place,
+                who,
                 running_ms,
                 "a long read keeps the WAL growing: what is written cannot be brought into the file until it ends"
             );
@@ -241,6 +264,7 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Progress>
     let mut statement = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
     statement.query_row([], |row| {
         Ok(Progress {
+            is_busy: row.get(0)?,
             pages: row.get(1)?,
             home: row.get(2)?,
         })

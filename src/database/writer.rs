@@ -29,6 +29,8 @@ use crate::database::stats;
 use crate::database::stats::Counter;
 use crate::database::stats::Place;
 use crate::database::stats::Work;
+use crate::database::turn::SLOTS_EACH;
+use crate::database::turn::Turn;
 
 /// Sends writes to the thread.
 #[derive(Debug)]
@@ -44,6 +46,9 @@ pub(super) struct Writer {
 pub(super) struct Shared {
     pub(super) counter: Counter,
     refused: AtomicU64,
+    /// Those whose time was over before their turn came.
+    late: AtomicU64,
+    waiting: Arc<AtomicUsize>,
     /// Writes of the group that is not committed yet.
     pub(super) running: AtomicUsize,
     pub(super) commits: AtomicU64,
@@ -55,6 +60,8 @@ pub(super) trait Write: Send {
     fn place(&self) -> Place;
     /// Whether nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
+    /// Begins, unless nobody waits for the answer any more.
+    fn begin(&self) -> bool;
     /// The error for a write whose turn has come too late, if it has.
     fn is_late(&self) -> Option<Error>;
     /// Runs the closure, once; says whether its savepoint is to be kept.
@@ -92,7 +99,11 @@ where
     }
 
     fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        self.limit.turn.has_left()
+    }
+
+    fn begin(&self) -> bool {
+        self.limit.turn.begin()
     }
 
     fn is_late(&self) -> Option<Error> {
@@ -125,9 +136,19 @@ where
             (None, Some(result)) => result,
             (None, None) => Err(Error::Closed),
         };
+        self.limit.turn.begin();
         counter.ended(self.limit.asked.elapsed(), result.as_ref().err());
         // Nobody listens any more if the caller left meanwhile; the write is stored all the same.
         let _ = self.reply.send(result);
+    }
+}
+
+/// Takes the write out of the queue when the caller is dropped, if it has not begun.
+struct Caller(Arc<Turn>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
@@ -140,7 +161,7 @@ impl Writer {
         waiting_max: usize,
         group_max: usize,
     ) -> Result<(Self, JoinHandle<()>)> {
-        let (sender, receiver) = crossbeam_channel::bounded(waiting_max);
+        let (sender, receiver) = crossbeam_channel::bounded(waiting_max * SLOTS_EACH);
         let shared = Arc::new(Shared::default());
         let mut group = Group::new(connection, options, around, &shared, (receiver, group_max))?;
         let (options, running) = (options.clone(), around.running.clone());
@@ -162,19 +183,35 @@ impl Writer {
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
+        let refused = Error::Overloaded {
+            waiting_max: self.waiting_max,
+        };
+        let turn = Turn::take(&self.shared.waiting, self.waiting_max);
+        let turn = turn.ok_or(refused).inspect_err(|_| self.refused())?;
+        let caller = Caller(Arc::clone(&turn));
         let waiting = Waiting {
             span: Span::current(),
-            limit: Limit::new(place, time, Arc::default()),
+            limit: Limit::new(place, time, turn),
             time,
             work: Some(work),
             result: None,
             reply,
         };
-        self.send(Box::new(waiting)).inspect_err(|_| {
-            self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        })?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        self.send(Box::new(waiting))?;
+        match tokio::time::timeout(time, &mut answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Closed)),
+            Err(_) if caller.0.leave() => {
+                self.shared.late.fetch_add(1, Ordering::Relaxed);
+                Err(Error::Timeout { time })
+            }
+            // It has begun, and will be stored: the caller is to know.
+            Err(_) => answer.await.unwrap_or(Err(Error::Closed)),
+        }
+    }
+
+    fn refused(&self) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     fn send(&self, write: Box<dyn Write>) -> Result<()> {
@@ -183,14 +220,15 @@ impl Writer {
         queue
             .try_send(write)
             .map_err(|error| Error::refused(&error, self.waiting_max))
+            .inspect_err(|_| self.refused())
     }
 
     /// How writes have been doing.
     pub(super) fn stats(&self) -> Work {
         let mut work = stats::sum(std::iter::once(&self.shared.counter));
         work.refused = self.shared.refused.load(Ordering::Relaxed);
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        work.waiting = queue.as_ref().map_or(0, Sender::len);
+        work.late += self.shared.late.load(Ordering::Relaxed);
+        work.waiting = self.shared.waiting.load(Ordering::Relaxed);
         work.running = self.shared.running.load(Ordering::Relaxed);
         work
     }

@@ -84,7 +84,8 @@ impl Error {
     fn refused(status: StatusCode, cause: &database::Error) -> Self {
         let mut error = Self::new(status, words(status).1);
         error.cause = Some(cause.to_string());
-        error.retry_after = Some(SOON);
+        let takes_longer = matches!(cause, database::Error::Damaged | database::Error::DiskFull);
+        error.retry_after = (!takes_longer).then_some(SOON);
         error
     }
 }

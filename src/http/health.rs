@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use serde::Serialize;
 
+use crate::database;
 use crate::database::Database;
 
 /// A database that needs longer to do nothing is too busy to be called ready.
@@ -32,6 +33,11 @@ struct Readiness {
     warnings: Vec<String>,
 }
 
+async fn writable(database: &Database) -> database::Result<()> {
+    database.write(|_| Ok(())).await?;
+    database.has_room().await
+}
+
 async fn ready(State(database): State<Database>) -> (StatusCode, Json<Readiness>) {
     let mut problems = Vec::new();
     if let Some(damage) = database.damage() {
@@ -39,7 +45,7 @@ async fn ready(State(database): State<Database>) -> (StatusCode, Json<Readiness>
             "the database is damaged (found {}): it can be read as far as it is sound, and takes no writes",
             damage.found_at
         ));
-    } else if let Err(error) = database.write(|_| Ok(())).await {
+    } else if let Err(error) = writable(&database).await {
         problems.push(format!("the database cannot be written: {error}"));
     }
     let read = database.read(|conn| Ok(conn.query_row("SELECT 1", [], |_| Ok(()))?));

@@ -173,7 +173,8 @@ async fn a_deferred_constraint_fails_the_write_that_broke_it_and_no_other() {
     held.await.unwrap().unwrap();
     first.await.unwrap();
     second.await.unwrap();
-    assert!(matches!(bad.await, Err(Error::RolledBack(_))));
+    let error = bad.await.unwrap_err();
+    assert_eq!(error.constraint(), Some("FOREIGN KEY constraint failed"));
     assert_eq!(texts(&database).await, ["1", "2"]);
 }
 
