@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::database::settings;
 use crate::support::waiting::is_pending;
+use crate::support::waiting::so_far;
 
 const HOUR: Duration = Duration::from_hours(1);
 const SOON: Duration = Duration::from_secs(10);
@@ -106,17 +107,6 @@ async fn closing_ends_both_lanes() {
         database.read(|_| Ok(())).await,
         Err(Error::Closed)
     ));
-}
-
-/// What a future has to say already, if anything.
-async fn so_far<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-    std::future::poll_fn(|context| {
-        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
-            std::task::Poll::Ready(output) => Some(output),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

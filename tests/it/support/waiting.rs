@@ -45,9 +45,16 @@ pub(crate) fn all_tests_are_wanted() -> bool {
 
 /// Polls a future once; says whether it is not ready.
 pub(crate) async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    so_far(future).await.is_none()
+}
+
+/// Polls a future once; gives what it has to say already, if anything.
+pub(crate) async fn so_far<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     std::future::poll_fn(|context| {
-        let polled = std::pin::Pin::new(&mut *future).poll(context);
-        std::task::Poll::Ready(polled.is_pending())
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
     })
     .await
 }
