@@ -30,7 +30,7 @@ pub struct Stats {
     pub checkpoints: u64,
     /// The size of the WAL file, in bytes.
     pub wal_bytes: u64,
-    /// The pages of the database; `None` if it could not be asked.
+    /// The pages of the database; `None` if it could not be asked within a second.
     pub pages: Option<Pages>,
     /// What was found, if the file is damaged.
     pub damage: Option<Damage>,

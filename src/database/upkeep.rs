@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -31,6 +32,9 @@ use crate::database::migrate;
 use crate::database::options;
 use crate::database::stats;
 use crate::database::wal;
+
+/// Who asks how things are does not wait for long where they are bad.
+const PAGES_TIME: Duration = Duration::from_secs(1);
 
 impl Database {
     /// Applies what the file lacks of each set, in one transaction, and says what that was.
@@ -162,8 +166,8 @@ impl Database {
         }
     }
 
-    /// Looks whether another process has found damage, or mended it.
-    pub(super) fn look_for_mark(&self) {
+    /// Looks whether another process has found damage, or mended it; [`Keeper`](super::Keeper) does so every 5 s.
+    pub fn look_for_mark(&self) {
         self.inner.health.look();
     }
 
@@ -187,11 +191,13 @@ impl Database {
     /// How the database has been doing since it was opened, and how large it is.
     pub async fn stats(&self) -> Stats {
         let inner = &self.inner;
-        let pages = self.read(|connection| Ok(stats::pages(connection)?)).await;
         let (commits, checkpoints) = inner.writer.counts();
+        let (reads, writes) = (inner.readers.stats(), inner.writer.stats());
+        let soon = self.within(PAGES_TIME);
+        let pages = soon.read(|connection| Ok(stats::pages(connection)?)).await;
         Stats {
-            reads: inner.readers.stats(),
-            writes: inner.writer.stats(),
+            reads,
+            writes,
             commits,
             slow: inner.slow.count(),
             checkpoints,

@@ -23,6 +23,7 @@ use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
 use crate::support::targets::Target;
 use crate::support::targets::Webhook;
+use crate::support::waiting::is_pending;
 use crate::support::waiting::slow;
 use crate::support::waiting::wait_for;
 
@@ -171,6 +172,61 @@ async fn the_mark_outlives_a_restart_until_a_full_check_passes() {
     assert_eq!(database.damage(), None);
     assert!(!path.with_added_extension("damaged").exists());
     insert(&database, "taken again").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mark_that_cannot_be_written_is_not_taken_for_mended() {
+    let (_folder, database, path, _) = damaged().await;
+    let mark = path.with_added_extension("damaged");
+    // A folder of that name: the mark cannot be made, and something is there.
+    std::fs::create_dir(&mark).unwrap();
+    assert!(all(&database).await.is_err());
+    assert!(database.damage().is_some());
+    std::fs::remove_dir(&mark).unwrap();
+    database.look_for_mark();
+    assert!(database.damage().is_some(), "nobody has mended it");
+}
+
+#[tokio::test]
+async fn what_another_process_has_found_or_mended_is_heard_of() {
+    let (folder, database, path, sound) = damaged().await;
+    let other = Database::open(&settings(folder.path()), Clock::system()).unwrap();
+    assert!(!other.check(Depth::Quick).await.unwrap().is_ok());
+    assert_eq!(database.damage(), None);
+    database.look_for_mark();
+    assert_eq!(database.damage(), other.damage());
+    database.close().await;
+    other.close().await;
+
+    std::fs::write(&path, &sound).unwrap();
+    let database = Database::open(&settings(folder.path()), Clock::system()).unwrap();
+    let other = Database::open(&settings(folder.path()), Clock::system()).unwrap();
+    assert!(other.check(Depth::Full).await.unwrap().is_ok());
+    assert!(database.damage().is_some());
+    database.look_for_mark();
+    assert_eq!(database.damage(), None);
+    insert(&database, "taken again").await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_that_is_found_while_a_check_runs_is_not_taken_back_by_it() {
+    let (_folder, database) = database().await;
+    let rows = database.write(|tx| {
+        Ok(tx.execute_batch(
+            "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 200000)
+             INSERT INTO notes (text) SELECT 'note ' || i FROM n;",
+        )?)
+    });
+    rows.await.unwrap();
+    let mut check = Box::pin(database.check(Depth::Full));
+    assert!(is_pending(&mut check).await);
+    let read = database.read(|_| -> Result<()> {
+        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Err(rusqlite::Error::SqliteFailure(corrupt, None).into())
+    });
+    assert!(read.await.is_err());
+    assert!(check.await.unwrap().is_ok());
+    assert!(database.damage().is_some());
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! The WAL goes home, is cut back, and whoever holds it up is named.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -66,6 +69,36 @@ async fn under_litestream_the_wal_is_not_cut_back() {
     // The cut would follow the checkpoint within a fraction of this.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(database.stats().await.wal_bytes > LIMIT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_overlap_without_end_do_not_keep_the_wal_growing() {
+    let (_folder, database) = short_wal().await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (database, is_over) = (database.clone(), Arc::clone(&is_over));
+        readers.spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                let read = database.read(|conn| {
+                    let tx = conn.unchecked_transaction()?;
+                    tx.query_row("SELECT count(*) FROM notes", [], |_| Ok(()))?;
+                    std::thread::park_timeout(Duration::from_millis(4));
+                    Ok(())
+                });
+                read.await.unwrap();
+            }
+        });
+    }
+    // Three times as much as the WAL may hold under load.
+    let mut longest = 0;
+    for _ in 0..200 {
+        write_mebibytes(&database, 1).await;
+        longest = longest.max(database.stats().await.wal_bytes);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    while readers.join_next().await.is_some() {}
+    assert!(longest < 160 * KIB * KIB, "{longest}");
 }
 
 #[tokio::test]
