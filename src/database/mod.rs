@@ -243,6 +243,7 @@ impl Database {
     /// Several statements that must see the same state belong in a transaction of the closure's own
     /// ([`Connection::unchecked_transaction`]); it ends with the closure.
     /// If the caller is dropped, `work` is not begun, or its statement is cut off.
+    /// An error of a damaged file that the closure drops (`.ok()`) is not noticed.
     ///
     /// A place in the code whose reads take longer than 10 ms gets threads of its own for them, so that short reads
     /// never wait behind long ones.
@@ -286,7 +287,7 @@ impl Database {
     /// # Errors
     ///
     /// What `work` returns; [`Error::Panicked`] if it panics; [`Error::Overloaded`] at once when
-    /// `waiting_max` writes wait already; [`Error::Timeout`] if its turn has not come after `write_timeout_ms`;
+    /// `waiting_max` writes wait already; [`Error::Timeout`] if its turn has not come after `write_timeout_ms`: it is not run then;
     /// [`Error::Busy`] when another process holds the file;
     /// [`Error::DiskFull`]; [`Error::Damaged`] once the file is known to be damaged;
     /// [`Error::RolledBack`] when the commit failed; [`Error::Closed`].
