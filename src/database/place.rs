@@ -7,10 +7,12 @@ use std::fs;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::Access;
 use rustix::io::Errno;
 
+use crate::database::backup;
 use crate::database::filesystem;
 
 /// What every database begins with.
@@ -18,6 +20,23 @@ const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
 /// What SQLite keeps beside the file.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// So many links are followed one after another, as the kernel does.
+const LINKS_MAX: usize = 40;
+
+/// The name of the file itself, where this one is a link to it, or to a place where it is going to be made.
+///
+/// SQLite keeps what belongs to a file beside the file itself, whatever name it is given; so does everything here.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(end) = fs::read_link(&path) else {
+            break;
+        };
+        path = backup::folder(&path).join(end);
+    }
+    path
+}
 
 /// Says what is in the way of a database at this path that can be written, if anything is.
 pub(super) fn obstacle(file: &Path) -> Option<String> {

@@ -19,6 +19,7 @@ mod foreign;
 mod http;
 mod lanes;
 mod lifecycle;
+mod links;
 mod load;
 mod migration_copies;
 mod migration_processes;
