@@ -69,7 +69,7 @@ pub use self::migrate::Target;
 pub(crate) use self::place::real as real_path;
 pub(crate) use self::recover::Rows;
 pub(crate) use self::recover::recover;
-pub(crate) use self::restore::restore;
+pub(crate) use self::restore::Restore;
 pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;

@@ -16,6 +16,8 @@ use crate::database::insert;
 use crate::database::settings;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
+use crate::support::tmpfs::Tmpfs;
+use crate::support::waiting::wait_for;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -23,7 +25,6 @@ const SOON: Duration = Duration::from_secs(20);
 fn linked() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let real = folder.path();
-
     std::fs::create_dir(real.join("disk")).unwrap();
     std::fs::create_dir(real.join("data")).unwrap();
     symlink("../disk/real.sqlite3", real.join("data/test.sqlite3")).unwrap();
@@ -78,10 +79,58 @@ async fn one_server_serves_a_file_that_the_first_of_them_makes() {
         .spawn();
     let ended = by_name.wait(SOON).await;
     assert_eq!(ended.code(), Some(1));
-    assert!(
-        by_name.log().contains("another process serves"),
-        "{}",
-        by_name.log()
-    );
+    // The log is read beside this.
+    let is_said = async || {
+        let is_said = by_name.log().contains("another process serves");
+        is_said.then_some(())
+    };
+    wait_for("refusal", SOON, is_said).await;
     drop(by_link);
+}
+
+#[tokio::test]
+async fn a_file_whose_link_leads_nowhere_is_restored_to_the_end_of_the_link() {
+    let (folder, real) = linked();
+    let database = open(&folder).await;
+    insert(&database, "kept").await.unwrap();
+    let copy = folder.path().join("copy");
+    database.backup(&copy, |_| {}).await.unwrap();
+    database.close().await;
+    std::fs::remove_file(&real).unwrap();
+    let restored = run(folder.path(), &["restore", "copy"], &[DATABASE]);
+    assert_eq!(restored.code, Some(0), "{}", restored.err);
+    assert!(folder.path().join("data/test.sqlite3").is_symlink());
+    assert_eq!(notes(&real), 1);
+}
+
+#[tokio::test]
+async fn the_notes_of_litestream_are_kept_in_the_folder_that_they_are_in() {
+    let Some(disk) = Tmpfs::mount("64m") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    symlink(disk.path().join("real.sqlite3"), data.join("test.sqlite3")).unwrap();
+    let database = open(&folder).await;
+    let copy = folder.path().join("copy");
+    database.backup(&copy, |_| {}).await.unwrap();
+    database.close().await;
+    for notes in [
+        data.join(".test.sqlite3-litestream/ltx"),
+        disk.path().join(".real.sqlite3-litestream/ltx"),
+    ] {
+        std::fs::create_dir_all(notes).unwrap();
+    }
+    let restored = run(folder.path(), &["restore", "copy"], &[DATABASE]);
+    assert_eq!(restored.code, Some(0), "{}", restored.err);
+    for (folder, name) in [(data.as_path(), ".test"), (disk.path(), ".real")] {
+        let all = names(folder);
+        let notes: Vec<_> = all.iter().filter(|name| name.ends_with("stream")).collect();
+        assert_eq!(notes.len(), 1, "{all:?}");
+        let begin = format!("{name}.sqlite3.before-restore-");
+        assert!(notes[0].starts_with(&begin), "{notes:?}");
+        assert!(folder.join(notes[0]).join("ltx").is_dir());
+        assert!(restored.out.contains(notes[0]), "{}", restored.out);
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -40,6 +41,12 @@ async fn two_files(rows: i64) -> (TempDir, PathBuf) {
 
 fn restore(folder: &Path, from: &str) -> Printed {
     run(folder, &["restore", from], &[DATABASE])
+}
+
+/// Waits for nobody.
+fn restore_soon(folder: &Path, from: &str) -> Printed {
+    let wait = ("HOUSEBOAT_DATABASE__BUSY_TIMEOUT_MS", "50");
+    run(folder, &["restore", from], &[DATABASE, wait])
 }
 
 /// Every file of a folder and its bytes, but for the lock.
@@ -122,11 +129,18 @@ async fn another_program_on_the_file_is_not_robbed_of_it_either() {
     let (folder, path) = two_files(20).await;
     let other = open(&path);
     assert_eq!(number(&other, "SELECT count(*) FROM notes"), 20);
-    let wait = ("HOUSEBOAT_DATABASE__BUSY_TIMEOUT_MS", "50");
-    let refused = run(folder.path(), &["restore", "copy"], &[DATABASE, wait]);
+    let refused = restore_soon(folder.path(), "copy");
     assert_eq!(refused.code, Some(1));
     assert!(
         refused.err.contains("another program has") && refused.err.contains("stop it first"),
+        "{}",
+        refused.err
+    );
+    // It is said before anything else that takes long.
+    std::fs::write(folder.path().join("text"), "this is no database. ").unwrap();
+    let refused = restore_soon(folder.path(), "text");
+    assert!(
+        refused.err.contains("another program has"),
         "{}",
         refused.err
     );
@@ -136,6 +150,28 @@ async fn another_program_on_the_file_is_not_robbed_of_it_either() {
         names(path.parent().unwrap()),
         ["test.sqlite3", "test.sqlite3.lock"]
     );
+}
+
+#[tokio::test]
+async fn nor_is_it_robbed_of_a_damaged_file() {
+    let (folder, path) = two_files(20).await;
+    let other = open(&path);
+    assert_eq!(number(&other, "SELECT count(*) FROM notes"), 20);
+    let garbage = "this is no database any more. ".repeat(300);
+    // By another process: to close the file here would end the locks of the connection.
+    let source = folder.path().join("garbage");
+    std::fs::write(&source, &garbage).unwrap();
+    let copied = Command::new("cp").arg(&source).arg(&path).status().unwrap();
+    assert!(copied.success());
+    let refused = restore_soon(folder.path(), "copy");
+    assert_eq!(refused.code, Some(1), "{}", refused.out);
+    assert!(
+        refused.err.contains("another program has"),
+        "{}",
+        refused.err
+    );
+    drop(other);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), garbage);
 }
 
 #[tokio::test]
@@ -303,7 +339,7 @@ async fn a_write_that_was_broken_off_is_rolled_back_in_the_old_file_and_refused_
 }
 
 #[tokio::test]
-async fn a_second_name_that_a_kill_left_goes_with_the_next_try() {
+async fn a_second_name_that_a_kill_left_is_the_name_of_the_kept_file() {
     let (folder, path) = two_files(20).await;
     let data = path.parent().unwrap();
     let left = data.join("test.sqlite3.before-restore-20200101T000000Z");
@@ -312,7 +348,9 @@ async fn a_second_name_that_a_kill_left_goes_with_the_next_try() {
     std::fs::write(&others, "an older one").unwrap();
     let restored = restore(folder.path(), "copy");
     assert_eq!(restored.code, Some(0), "{}", restored.err);
-    assert!(!left.exists() && others.exists());
+    assert_eq!(notes(&left), 20);
+    assert_eq!(kept_names(data).len(), 2);
+    assert_eq!(std::fs::read_to_string(others).unwrap(), "an older one");
 }
 
 #[tokio::test]
