@@ -7,9 +7,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
 
 use houseboat::database::Database;
 use houseboat::database::Error;
@@ -23,12 +20,10 @@ use crate::support::client::client;
 use crate::support::command::Printed;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
-use crate::support::process::command;
 use crate::support::site;
 use crate::support::site::Monitor;
 use crate::support::site::number;
 use crate::support::tmpfs::Tmpfs;
-use crate::support::waiting::slow;
 
 /// Rows that make the file some megabytes large.
 pub(crate) async fn fill(database: &Database, rows: i64) {
@@ -80,19 +75,6 @@ pub(crate) fn damage(path: &Path, page: usize) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[page * 4_096..page * 4_096 + 1_024].fill(0xa5);
     std::fs::write(path, bytes).unwrap();
-}
-
-/// Runs the program with these arguments, and kills it after `delay`; says whether it came too late.
-pub(crate) async fn kill_after(folder: &Path, arguments: &[&str], delay: Duration) -> bool {
-    let mut child = command(folder)
-        .args(arguments)
-        .envs([DATABASE])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    tokio::time::sleep(delay).await;
-    child.kill().unwrap();
-    child.wait().unwrap().success()
 }
 
 #[tokio::test]
@@ -293,43 +275,4 @@ async fn a_disk_that_fills_up_meanwhile_is_left_as_it_was() {
     std::fs::remove_file(filler).unwrap();
     let again = database.backup(&to, |_| {}).await;
     assert!(again.unwrap().bytes > 6 << 20);
-}
-
-#[tokio::test]
-async fn a_killed_backup_leaves_a_whole_file_or_none() {
-    killed(4, 4_000).await;
-}
-
-#[tokio::test]
-async fn backups_killed_at_any_moment_leave_a_whole_file_or_none() {
-    if slow("backups_killed_at_any_moment_leave_a_whole_file_or_none") {
-        killed(40, 30_000).await;
-    }
-}
-
-async fn killed(rounds: u64, rows: i64) {
-    let (folder, database) = database().await;
-    fill(&database, rows).await;
-    database.close().await;
-    let to = folder.path().join("copy");
-    let start = Instant::now();
-    assert_eq!(backup(folder.path(), "copy").code, Some(0));
-    let time = start.elapsed();
-    let mut random = fastrand::Rng::with_seed(rounds);
-    let mut broken_off = 0;
-    for round in 0..rounds {
-        let delay = time.mul_f64(random.f64());
-        std::fs::remove_file(&to).unwrap();
-        let in_time = kill_after(folder.path(), &["backup", "copy"], delay).await;
-        broken_off += u64::from(!in_time);
-        if to.exists() {
-            assert_eq!(notes(&to), rows, "round {round}, killed after {delay:?}");
-            continue;
-        }
-        let again = backup(folder.path(), "copy");
-        assert_eq!(again.code, Some(0), "{}", again.err);
-        assert_eq!(notes(&to), rows, "round {round}, killed after {delay:?}");
-        assert_eq!(names(folder.path()), ["copy", "data"]);
-    }
-    assert!(broken_off > 0, "no kill came in time");
 }

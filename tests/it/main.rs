@@ -17,6 +17,7 @@ mod disk;
 mod files;
 mod foreign;
 mod http;
+mod killed;
 mod lanes;
 mod lifecycle;
 mod links;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -12,7 +11,6 @@ use crate::backup::DATABASE;
 use crate::backup::assert_sound;
 use crate::backup::damage;
 use crate::backup::fill;
-use crate::backup::kill_after;
 use crate::backup::names;
 use crate::backup::notes;
 use crate::backup::open;
@@ -21,10 +19,9 @@ use crate::support::command::Printed;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
 use crate::support::site::number;
-use crate::support::waiting::slow;
 
 /// A folder with a database of `rows` notes, and a copy of it named `copy` that has half of them.
-async fn two_files(rows: i64) -> (TempDir, PathBuf) {
+pub(crate) async fn two_files(rows: i64) -> (TempDir, PathBuf) {
     let (folder, database) = database().await;
     let path = database.path().to_owned();
     fill(&database, rows / 2).await;
@@ -39,7 +36,7 @@ async fn two_files(rows: i64) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn restore(folder: &Path, from: &str) -> Printed {
+pub(crate) fn restore(folder: &Path, from: &str) -> Printed {
     run(folder, &["restore", from], &[DATABASE])
 }
 
@@ -65,7 +62,7 @@ fn kept(folder: &Path) -> PathBuf {
     folder.join(&kept[0])
 }
 
-fn kept_names(folder: &Path) -> Vec<String> {
+pub(crate) fn kept_names(folder: &Path) -> Vec<String> {
     let mut kept = names(folder);
     kept.retain(|name| name.starts_with("test.sqlite3.before-restore-"));
     kept
@@ -260,7 +257,7 @@ async fn what_is_no_database_any_more_is_kept_as_it_is_with_its_wal() {
 }
 
 /// The `-wal` of this file after more notes, as long as somebody has it open.
-fn wal_of_the_newer_half(path: &Path) -> Vec<u8> {
+pub(crate) fn wal_of_the_newer_half(path: &Path) -> Vec<u8> {
     let other = path.with_file_name("other");
     std::fs::copy(path, &other).unwrap();
     let conn = open(&other);
@@ -367,52 +364,4 @@ async fn what_was_cached_of_the_old_file_is_gone() {
     assert_eq!(restored.code, Some(0), "{}", restored.err);
     assert_eq!(number(&conn, "SELECT count(*) FROM entries"), 0);
     assert_sound(&conn);
-}
-
-#[tokio::test]
-async fn a_killed_restore_leaves_the_old_file_or_the_new_one() {
-    killed(4, 4_000).await;
-}
-
-#[tokio::test]
-async fn restores_killed_at_any_moment_leave_the_old_file_or_the_new_one() {
-    if slow("restores_killed_at_any_moment_leave_the_old_file_or_the_new_one") {
-        killed(40, 30_000).await;
-    }
-}
-
-async fn killed(rounds: u64, rows: i64) {
-    let (folder, path) = two_files(rows).await;
-    let data = path.parent().unwrap();
-    std::fs::copy(&path, folder.path().join("all")).unwrap();
-    let start = Instant::now();
-    assert_eq!(restore(folder.path(), "copy").code, Some(0));
-    let time = start.elapsed();
-    let mut random = fastrand::Rng::with_seed(rounds);
-    let mut there = rows / 2;
-    let mut broken_off = 0;
-    for round in 0..rounds {
-        let (from, wanted) = if there == rows {
-            ("copy", rows / 2)
-        } else {
-            ("all", rows)
-        };
-        let delay = time.mul_f64(random.f64());
-        let in_time = kill_after(folder.path(), &["restore", from], delay).await;
-        broken_off += u64::from(!in_time);
-        let found = notes(&path);
-        assert!(
-            found == there || found == wanted,
-            "round {round}, killed after {delay:?}: {found} rows"
-        );
-        let again = restore(folder.path(), from);
-        assert_eq!(again.code, Some(0), "{}", again.err);
-        assert_eq!(notes(&path), wanted);
-        for name in kept_names(data) {
-            std::fs::remove_file(data.join(name)).unwrap();
-        }
-        assert_eq!(names(data), ["test.sqlite3", "test.sqlite3.lock"]);
-        there = wanted;
-    }
-    assert!(broken_off > 0, "no kill came in time");
 }
