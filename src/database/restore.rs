@@ -304,12 +304,13 @@ impl New {
         let path = place.beside(".restoring");
         remove(&path)?;
         let room = backup::room(place.folder()).map_err(not_restored)?;
-        if room < bytes {
-            return refuse(no_room(place.folder(), bytes, room));
+        let left = backup::room_left(&place.path, place.folder());
+        if room < bytes.saturating_add(left) {
+            return refuse(no_room(place.folder(), bytes, left, room));
         }
         match backup::copy(&source, &path, progress) {
             Ok(()) => {}
-            Err(Error::DiskFull) => return refuse(no_room(place.folder(), bytes, 0)),
+            Err(Error::DiskFull) => return refuse(no_room(place.folder(), bytes, left, 0)),
             Err(error) => return Err(unreadable(from)(error)),
         }
         let file = File::open(&path).map_err(failed(&path))?;
@@ -441,10 +442,11 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| Error::Restore(format!("{}: {error}", path.display()))
 }
 
-fn no_room(folder: &Path, bytes: u64, room: u64) -> String {
+fn no_room(folder: &Path, bytes: u64, left: u64, room: u64) -> String {
     format!(
-        "there is no room in {}: it takes {bytes} bytes, and {room} are free on its disk",
-        folder.display()
+        "there is no room in {}: it takes {bytes} bytes{}, and {room} are free on its disk",
+        folder.display(),
+        backup::besides(left)
     )
 }
 

@@ -7,15 +7,20 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+use std::time::Instant;
 
+use houseboat::database::Clock;
 use houseboat::database::Database;
 use houseboat::database::Error;
 use houseboat::database::Progress;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 
+use crate::database::NOTES;
 use crate::database::database;
 use crate::database::insert;
+use crate::database::settings;
 use crate::support::client::client;
 use crate::support::command::Printed;
 use crate::support::command::run;
@@ -24,6 +29,9 @@ use crate::support::site;
 use crate::support::site::Monitor;
 use crate::support::site::number;
 use crate::support::tmpfs::Tmpfs;
+
+/// On a machine that does much else.
+const SOON: Duration = Duration::from_secs(30);
 
 /// Rows that make the file some megabytes large.
 pub(crate) async fn fill(database: &Database, rows: i64) {
@@ -94,6 +102,7 @@ async fn a_copy_made_amid_writes_is_one_state_and_ends() {
         }
     });
     while acknowledged.load(Ordering::SeqCst) < 10 {
+        assert!(!writing.is_finished(), "the writes have ended");
         tokio::task::yield_now().await;
     }
     let before = acknowledged.load(Ordering::SeqCst);
@@ -104,7 +113,9 @@ async fn a_copy_made_amid_writes_is_one_state_and_ends() {
     let made = database.backup(&to, move |progress: Progress| {
         assert!(progress.pages_done <= progress.pages);
         let last = live.load(Ordering::SeqCst);
+        let start = Instant::now();
         while live.load(Ordering::SeqCst) == last {
+            assert!(start.elapsed() < SOON, "no write is done any more");
             std::thread::yield_now();
         }
         let step = steps.fetch_add(1, Ordering::SeqCst);
@@ -248,6 +259,37 @@ async fn no_room_is_said_before_anything_is_copied() {
         refused.err
     );
     assert!(names(disk.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_does_not_take_the_last_room_of_the_database() {
+    let Some(disk) = Tmpfs::mount("40m") else {
+        return;
+    };
+    let database = Database::open(&settings(disk.path()), Clock::system()).unwrap();
+    database.migrate(&[NOTES]).await.unwrap();
+    fill(&database, 10_000).await;
+    let to = disk.path().join("copy");
+    let error = database.backup(&to, |_| {}).await.unwrap_err().to_string();
+    assert!(
+        error.contains("have to stay free for the database"),
+        "{error}"
+    );
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("copy");
+    database.backup(&copy, |_| {}).await.unwrap();
+    database.close().await;
+    let refused = run(
+        disk.path(),
+        &["restore", copy.to_str().unwrap()],
+        &[DATABASE],
+    );
+    assert!(
+        refused.err.contains("have to stay free for the database"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(names(disk.path()), ["data"]);
 }
 
 #[tokio::test]
