@@ -4,6 +4,7 @@ use std::fs::File;
 use std::fs::TryLockError;
 use std::path::Path;
 
+use crate::database::real_path;
 use crate::error::Error;
 use crate::error::Result;
 
@@ -11,9 +12,8 @@ use crate::error::Result;
 ///
 /// The operating system lets go of it when the process ends, however it ends.
 pub(crate) fn lock(database: &Path) -> Result<File> {
-    // By its real name: a link to the file is the same file.
-    let path = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    let path = path.with_added_extension("lock");
+    // By its real name: a link to the file is the same file, also before there is one.
+    let path = real_path(database).with_added_extension("lock");
     let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
     if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory).map_err(|error| {

@@ -9,8 +9,8 @@ use crate::cli::copying::Meter;
 use crate::cli::copying::megabytes;
 use crate::cli::print;
 use crate::config::Config;
-use crate::database;
 use crate::database::Clock;
+use crate::database::Restore;
 use crate::error::Result;
 use crate::settings::Section;
 
@@ -19,15 +19,16 @@ pub(super) async fn run<S: Section>(config: &Config<S>, from: &Path) -> Result<(
     let clock = Clock::system();
     let mut meter = Meter::start();
     let settings = &config.database;
-    let restored = database::restore(settings, from, clock.now(), |progress| meter.show(progress));
+    let prepared = Restore::prepare(settings, from, clock.now(), |progress| meter.show(progress));
     drop(meter);
-    let restored = restored?;
+    let prepared = prepared?;
     if config.cache.path.exists() {
-        // What it holds was made of the other file.
+        // What it holds was made of the old file. First, since a kill must not leave it beside the new one.
         let cache = Cache::open(&config.cache, clock).await;
         cache.clear().await;
         cache.close().await;
     }
+    let restored = prepared.finish()?;
     let mut text = format!(
         "{}: restored from {} ({}, verified)\n",
         restored.path.display(),

@@ -31,6 +31,9 @@ const SYNC_STEPS: u32 = 16;
 /// The rights of a copy until it has those of the database: it is not to be read by more people.
 const OWNER_ONLY: u32 = 0o600;
 
+/// What a copy leaves free on the disk of the database, in bytes: the site that goes on there needs room.
+pub(super) const ROOM_LEFT: u64 = 32 * 1024 * 1024;
+
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -82,6 +85,18 @@ pub(super) fn room(folder: &Path) -> Result<u64> {
     Ok(there.f_bavail.saturating_mul(there.f_frsize))
 }
 
+/// How much has to stay free in `folder` besides a copy, in bytes: for the database, where it is on the same disk.
+///
+/// Its WAL may make it larger by as much as there is in it.
+pub(super) fn room_left(database: &Path, folder: &Path) -> u64 {
+    let device = |path: &Path| path.metadata().ok().map(|file| file.dev());
+    if device(self::folder(database)) != device(folder) {
+        return 0;
+    }
+    let wal = connection::beside(database, "-wal").metadata();
+    ROOM_LEFT + wal.map_or(0, |wal| wal.len())
+}
+
 /// The folder that a file is in.
 pub(super) fn folder(file: &Path) -> &Path {
     match file.parent() {
@@ -112,12 +127,14 @@ pub(super) fn make(
     let state = snapshot(source).map_err(source_error)?;
     let bytes = bytes(source).map_err(source_error)?;
     let room = room(folder(to))?;
-    if room < bytes {
-        return Err(no_room(to, bytes, room));
+    let database = source.path().map(Path::new);
+    let left = database.map_or(0, |database| room_left(database, folder(to)));
+    if room < bytes.saturating_add(left) {
+        return Err(no_room(to, bytes, left, room));
     }
     match fill(source, &partial.path, &partial.file, &mut progress) {
         Ok(()) => {}
-        Err(Error::DiskFull) => return Err(no_room(to, bytes, 0)),
+        Err(Error::DiskFull) => return Err(no_room(to, bytes, left, 0)),
         Err(error) => return Err(source_error(error)),
     }
     drop(state);
@@ -306,9 +323,18 @@ fn damaged(first: &str) -> Error {
     ))
 }
 
-fn no_room(to: &Path, bytes: u64, room: u64) -> Error {
+/// What is said of the room that is left to the database.
+pub(super) fn besides(left: u64) -> String {
+    match left {
+        0 => String::new(),
+        left => format!(", {left} more have to stay free for the database"),
+    }
+}
+
+fn no_room(to: &Path, bytes: u64, left: u64, room: u64) -> Error {
     Error::Backup(format!(
-        "there is no room for {}: it takes {bytes} bytes, and {room} are free on its disk",
-        to.display()
+        "there is no room for {}: it takes {bytes} bytes{}, and {room} are free on its disk",
+        to.display(),
+        besides(left)
     ))
 }

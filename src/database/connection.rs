@@ -120,7 +120,8 @@ pub(super) fn into_one_file(path: &Path, busy_timeout_ms: u32) -> Result<()> {
 /// To look at the header opens and closes the file, which costs this process any locks it holds on it:
 /// so this is for files that it has not open otherwise.
 pub(super) fn address(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let path = place::real(path);
+    let path = std::path::absolute(&path).unwrap_or(path);
     if beside(&path, "-wal").exists() || !is_in_wal_mode(&path) {
         return path;
     }

@@ -69,9 +69,10 @@ pub use self::keeper::Keeper;
 pub use self::migrate::Migrations;
 pub use self::migrate::Step;
 pub use self::migrate::Target;
+pub(crate) use self::place::real as real_path;
 pub(crate) use self::recover::Rows;
 pub(crate) use self::recover::recover;
-pub(crate) use self::restore::restore;
+pub(crate) use self::restore::Restore;
 pub use self::settings::NetworkFilesystem;
 pub use self::settings::Settings;
 pub use self::settings::Synchronous;
@@ -169,10 +170,11 @@ impl Database {
     /// Refuses settings with which nothing can be opened, before anything is made, and before this process has the
     /// file open.
     pub(crate) fn refuse(settings: &Settings) -> Result<()> {
-        connection::refuse_obstacles(&settings.path)?;
-        if place::is_foreign(&settings.path) {
+        let path = place::real(&settings.path);
+        connection::refuse_obstacles(&path)?;
+        if place::is_foreign(&path) {
             return Err(Error::Open {
-                path: settings.path.clone(),
+                path,
                 reason: connection::FOREIGN.to_owned(),
             });
         }
@@ -312,7 +314,7 @@ impl Database {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// The file.
+    /// The file, also where the settings name a link to it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.options.path
@@ -352,12 +354,12 @@ fn options(settings: &Settings) -> Result<Options> {
         path: settings.path.clone(),
         reason,
     };
-    let network =
-        filesystem::guard(&settings.path, settings.network_filesystem).map_err(refused)?;
+    let path = place::real(&settings.path);
+    let network = filesystem::guard(&path, settings.network_filesystem).map_err(refused)?;
     let (mmap_bytes, old) =
         guard::mmap_bytes(settings.mmap_bytes.into_option()).map_err(refused)?;
     Ok(Options {
-        path: settings.path.clone(),
+        path,
         busy_timeout_ms: settings.busy_timeout_ms,
         synchronous: settings.synchronous,
         cache_pages: settings.cache_pages,

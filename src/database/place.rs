@@ -7,10 +7,16 @@ use std::fs;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::Access;
 use rustix::io::Errno;
+use rustix::process::Flock;
+use rustix::process::FlockOffsetType;
+use rustix::process::FlockType;
+use rustix::process::fcntl_getlk;
 
+use crate::database::backup;
 use crate::database::filesystem;
 
 /// What every database begins with.
@@ -18,6 +24,27 @@ const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
 /// What SQLite keeps beside the file.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// The bytes of a database that SQLite locks (<https://sqlite.org/src/file/src/os.h>, `PENDING_BYTE`).
+const LOCKS_START: u64 = 0x4000_0000;
+const LOCKS: u64 = 512;
+
+/// So many links are followed one after another, as the kernel does.
+const LINKS_MAX: usize = 40;
+
+/// The name of the file itself, where this one is a link to it, or to a place where it is going to be made.
+///
+/// SQLite keeps what belongs to a file beside the file itself, whatever name it is given; so does everything here.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(end) = fs::read_link(&path) else {
+            break;
+        };
+        path = backup::folder(&path).join(end);
+    }
+    path
+}
 
 /// Says what is in the way of a database at this path that can be written, if anything is.
 pub(super) fn obstacle(file: &Path) -> Option<String> {
@@ -48,6 +75,21 @@ pub(super) fn is_foreign(file: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(file).and_then(|file| file.take(16).read_to_end(&mut start));
     read.is_ok() && !start.is_empty() && start != HEADER
+}
+
+/// Whether another process has the database open: in WAL mode it holds a lock on it all the time.
+///
+/// Not to be asked of a file that this process has open: closing it here would end the locks of every connection.
+pub(super) fn is_in_use(file: &Path) -> bool {
+    let lock = Flock {
+        start: LOCKS_START,
+        length: LOCKS,
+        pid: None,
+        typ: FlockType::WriteLock,
+        offset_type: FlockOffsetType::Set,
+    };
+    let found = File::open(file).map(|file| fcntl_getlk(file, &lock));
+    matches!(found, Ok(Ok(Some(_))))
 }
 
 fn beside_obstacle(file: &Path) -> Option<String> {

@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use rusqlite::ErrorCode;
@@ -19,6 +21,16 @@ use crate::database::backup;
 use crate::database::connection;
 use crate::database::connection::notes_of_litestream;
 use crate::database::health;
+use crate::database::place;
+
+/// Between two looks whether another program has the file open.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What SQLite needs beside a file that was not closed in order.
+const JOURNALS: [&str; 2] = ["-wal", "-journal"];
+
+/// What comes between the name of the database and the time in the name of what is kept.
+const INFIX: &str = ".before-restore-";
 
 /// What was put in place of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,69 +45,89 @@ pub(crate) struct Restored {
     pub(crate) violations: Vec<String>,
 }
 
-/// Puts a copy of the file `from` in the place of the database, and keeps what was there beside it.
-///
-/// The caller holds the lock that a server takes, so that there is none.
-/// Killed at any step, there is the old database or the new one; a second try finishes or begins anew.
-///
-/// # Errors
-///
-/// [`Error::Restore`] when `from` is no sound database, another program has the old one open, or there is no room;
-/// nothing is changed then.
-pub(crate) fn restore(
-    settings: &Settings,
-    from: &Path,
-    now: Timestamp,
-    mut progress: impl FnMut(Progress),
-) -> Result<Restored> {
-    let place = Place::of(settings, now)?;
-    if place.is_at(from) {
-        return refuse(format!("{} is the database itself", from.display()));
+/// A copy of a file that is sound, and ready to be put in the place of the database.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    place: Place,
+    new: New,
+    bytes: u64,
+    violations: Vec<String>,
+}
+
+impl Restore {
+    /// Copies the file `from` and looks whether it is sound; the database is not touched.
+    ///
+    /// The caller holds the lock that a server takes, so that there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Restore`] when `from` is no sound database, another program has the old one open, or there is no room.
+    pub(crate) fn prepare(
+        settings: &Settings,
+        from: &Path,
+        now: Timestamp,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Self> {
+        let mut place = Place::of(settings, now)?;
+        if place.is_at(from) {
+            return refuse(format!("{} is the database itself", from.display()));
+        }
+        // Before what takes long; it may change until the swap, which asks again.
+        place.refuse_if_in_use()?;
+        place.take_up_killed()?;
+        let new = New::copy(&place, from, &mut progress)?;
+        let violations = verified(&new.path, from)?;
+        new.belongs_to_the_owner_of(&place.path)?;
+        let bytes = new.file.metadata().map_err(failed(&new.path))?.len();
+        Ok(Self {
+            place,
+            new,
+            bytes,
+            violations,
+        })
     }
-    place.forget_killed()?;
-    let new = New::copy(&place, from, &mut progress)?;
-    let violations = verified(&new.path, from)?;
-    new.belongs_to_the_owner_of(&place.path)?;
-    let bytes = new.file.metadata().map_err(failed(&new.path))?.len();
-    let kept = place.swap(&new)?;
-    Ok(Restored {
-        path: place.path,
-        bytes,
-        kept,
-        violations,
-    })
+
+    /// Puts it in the place of the database, and keeps what was there beside it.
+    ///
+    /// Killed at any step, there is the old database or the new one; a second try finishes or begins anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Restore`] when another program has the old database open, or a file cannot be named anew.
+    pub(crate) fn finish(self) -> Result<Restored> {
+        let kept = self.place.swap(&self.new)?;
+        Ok(Restored {
+            path: self.place.path,
+            bytes: self.bytes,
+            kept,
+            violations: self.violations,
+        })
+    }
 }
 
 /// Where the database is, and what its files are called once they are kept.
 #[derive(Debug)]
 struct Place {
-    /// By its real name: a link to the file is the same file, and its `-wal` is beside the real one.
+    /// The file itself where the settings name a link to it: its `-wal` is beside that.
     path: PathBuf,
+    /// As the settings name it: Litestream's notes are beside the name that Litestream was given.
+    given: PathBuf,
     kept: PathBuf,
-    /// Litestream's notes are beside the name that Litestream was given, which may be a link.
-    notes: Vec<PathBuf>,
-    /// Where damage of the old file may be noted, for the same reason.
-    marks: Vec<PathBuf>,
     busy_timeout_ms: u32,
 }
 
 impl Place {
     fn of(settings: &Settings, now: Timestamp) -> Result<Self> {
-        let given = &settings.path;
-        let path = std::fs::canonicalize(given).unwrap_or_else(|_| given.clone());
+        let given = absolute(settings.path.clone());
+        let path = absolute(place::real(&given));
         if path.is_dir() {
             return refuse(format!("{} is a folder", path.display()));
         }
         let folder = backup::folder(&path);
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let mut notes = vec![notes_of_litestream(&path)];
-        if notes_of_litestream(given) != notes[0] {
-            notes.push(notes_of_litestream(given));
-        }
         Ok(Self {
             kept: free_name(&path, now),
-            notes,
-            marks: vec![health::mark(&path), health::mark(given)],
+            given,
             path,
             busy_timeout_ms: settings.busy_timeout_ms,
         })
@@ -110,29 +142,62 @@ impl Place {
     }
 
     fn is_at(&self, path: &Path) -> bool {
-        matches!(
-            (path.metadata(), self.path.metadata()),
-            (Ok(one), Ok(other)) if is_one(&one, &other)
-        )
+        is_one(path, &self.path)
     }
 
-    /// Removes the second names of the database that a kill just before the rename has left.
+    /// Waits as long as others are waited for, since a look at the file takes them no longer.
+    fn refuse_if_in_use(&self) -> Result<()> {
+        let end = Instant::now() + Duration::from_millis(self.busy_timeout_ms.into());
+        while place::is_in_use(&self.path) {
+            if Instant::now() >= end {
+                return self.refuse_in_use();
+            }
+            std::thread::park_timeout(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn refuse_in_use<T>(&self) -> Result<T> {
+        refuse(format!(
+            "another program has {} open (Litestream, a sqlite3 shell?): stop it first",
+            self.path.display()
+        ))
+    }
+
+    /// Goes on with the second name of the database that a kill before the rename has left, if there is one.
     ///
-    /// It is the live file: to open it by such a name would be to write with another `-wal`.
-    fn forget_killed(&self) -> Result<()> {
-        let Ok(live) = self.path.metadata() else {
-            return Ok(());
-        };
-        let begin = kept_prefix(&self.path);
-        let folder = self.folder();
-        for entry in folder.read_dir().map_err(failed(folder))?.flatten() {
-            let name = entry.file_name();
-            let is_kept = name.as_encoded_bytes().starts_with(begin.as_bytes());
-            if is_kept && entry.metadata().is_ok_and(|other| is_one(&live, &other)) {
-                std::fs::remove_file(entry.path()).map_err(failed(&entry.path()))?;
+    /// Its `-wal` may be beside that name alone by now. Any other such name is removed:
+    /// it is the live file, and to open it by such a name would be to write with another `-wal`.
+    fn take_up_killed(&mut self) -> Result<()> {
+        let mut is_taken_up = false;
+        for name in self.second_names()? {
+            if is_taken_up || !self.fits(&name) {
+                remove(&name)?;
+            } else {
+                is_taken_up = true;
+                self.kept = name;
             }
         }
         Ok(())
+    }
+
+    fn second_names(&self) -> Result<Vec<PathBuf>> {
+        let begin = kept_prefix(&self.path);
+        let folder = self.folder();
+        let entries = folder.read_dir().map_err(failed(folder))?.flatten();
+        let kept = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(&begin));
+        let mut names: Vec<_> = kept.map(|entry| entry.path()).collect();
+        names.retain(|name| self.is_at(name) && !name.is_symlink());
+        names.sort_by_key(|name| !has_journals(name));
+        Ok(names)
+    }
+
+    /// Whether what is beside the database now is what is kept with this name, or can be.
+    fn fits(&self, kept: &Path) -> bool {
+        JOURNALS.iter().all(|ending| {
+            let (now, aside) = (self.beside(ending), connection::beside(kept, ending));
+            !now.exists() || !aside.exists() || is_one(&now, &aside)
+        })
     }
 
     /// Keeps what is there and puts the new file in its place.
@@ -143,21 +208,17 @@ impl Place {
     /// apply to the new file, and the rename is the switch. A note of damage in the old file goes last.
     fn swap(&self, new: &New) -> Result<Vec<PathBuf>> {
         let is_one_file = self.close()?;
-        let mut kept = Vec::new();
-        for notes in self.notes.iter().filter(|notes| notes.exists()) {
-            let aside = notes_of_litestream(&self.kept);
-            std::fs::rename(notes, &aside).map_err(failed(notes))?;
-            kept.push(aside);
-        }
-        self.sync()?;
+        let mut kept = self.keep_notes()?;
         let is_there = self.path.exists();
         if is_there && !is_one_file {
             second_name(&self.path, &self.kept)?;
         }
-        for ending in ["-wal", "-journal"] {
+        for ending in JOURNALS {
             let aside = connection::beside(&self.kept, ending);
             if self.beside(ending).exists() {
                 second_name(&self.beside(ending), &aside)?;
+            }
+            if aside.exists() {
                 kept.push(aside);
             }
         }
@@ -171,12 +232,28 @@ impl Place {
         }
         std::fs::rename(&new.path, &self.path).map_err(failed(&self.path))?;
         self.sync()?;
-        for mark in &self.marks {
-            remove(mark)?;
-        }
+        remove(&health::mark(&self.path))?;
         self.sync()?;
         if is_there {
             kept.insert(0, self.kept.clone());
+        }
+        Ok(kept)
+    }
+
+    /// Litestream's notes are kept in the folder that they are in: it may be on another disk than the file.
+    fn keep_notes(&self) -> Result<Vec<PathBuf>> {
+        let mut kept = Vec::new();
+        for name in [&self.path, &self.given] {
+            let notes = notes_of_litestream(name);
+            if !notes.exists() {
+                continue;
+            }
+            let ending = kept_ending(&self.path, &self.kept);
+            let aside = free(&notes_of_litestream(&connection::beside(name, &ending)));
+            std::fs::rename(&notes, &aside).map_err(failed(&notes))?;
+            kept.push(aside);
+            let folder = backup::folder(&notes);
+            backup::sync_folder(folder).map_err(failed(folder))?;
         }
         Ok(kept)
     }
@@ -188,12 +265,15 @@ impl Place {
         if !self.path.exists() {
             return Ok(true);
         }
+        // Who is too damaged for the lock that comes now may be open elsewhere, too.
+        self.refuse_if_in_use()?;
+        if has_journals(&self.kept) {
+            // A first try found it damaged; without its `-wal` it might pass for whole, and is not to be changed.
+            return Ok(false);
+        }
         match connection::into_one_file(&self.path, self.busy_timeout_ms) {
             Ok(()) => Ok(!self.beside("-wal").exists()),
-            Err(Error::Busy) => refuse(format!(
-                "another program has {} open (Litestream, a sqlite3 shell?): stop it first",
-                self.path.display()
-            )),
+            Err(Error::Busy) => self.refuse_in_use(),
             // A disk that cannot read the old file is a reason to restore, too.
             Err(error) if error.is_corruption() || is_unreadable(&error) => Ok(false),
             Err(error) => Err(error),
@@ -224,12 +304,13 @@ impl New {
         let path = place.beside(".restoring");
         remove(&path)?;
         let room = backup::room(place.folder()).map_err(not_restored)?;
-        if room < bytes {
-            return refuse(no_room(place.folder(), bytes, room));
+        let left = backup::room_left(&place.path, place.folder());
+        if room < bytes.saturating_add(left) {
+            return refuse(no_room(place.folder(), bytes, left, room));
         }
         match backup::copy(&source, &path, progress) {
             Ok(()) => {}
-            Err(Error::DiskFull) => return refuse(no_room(place.folder(), bytes, 0)),
+            Err(Error::DiskFull) => return refuse(no_room(place.folder(), bytes, left, 0)),
             Err(error) => return Err(unreadable(from)(error)),
         }
         let file = File::open(&path).map_err(failed(&path))?;
@@ -279,20 +360,23 @@ fn verified(copy: &Path, from: &Path) -> Result<Vec<String>> {
     }
 }
 
-fn kept_prefix(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    format!("{name}.before-restore-")
+fn kept_prefix(path: &Path) -> Vec<u8> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(INFIX);
+    name.into_encoded_bytes()
 }
 
-/// A name for the old file that nothing has yet.
+/// What the name of the kept file has more than that of the database.
+fn kept_ending(path: &Path, kept: &Path) -> String {
+    let (path, kept) = (path.to_string_lossy(), kept.to_string_lossy());
+    kept.strip_prefix(&*path).unwrap_or(INFIX).to_owned()
+}
+
+/// A name for the old file that nothing has yet, nor its journals.
 fn free_name(path: &Path, now: Timestamp) -> PathBuf {
     let time = now.strftime("%Y%m%dT%H%M%SZ");
-    let name = |ending: &str| connection::beside(path, &format!(".before-restore-{time}{ending}"));
-    let is_free = |name: &PathBuf| {
-        let files = ["", "-wal", "-journal"].map(|ending| connection::beside(name, ending));
-        !files.iter().any(|file| file.symlink_metadata().is_ok())
-            && !notes_of_litestream(name).exists()
-    };
+    let name = |ending: &str| connection::beside(path, &format!("{INFIX}{time}{ending}"));
+    let is_free = |name: &PathBuf| name.symlink_metadata().is_err() && !has_journals(name);
     let mut number = 1;
     let mut kept = name("");
     while !is_free(&kept) {
@@ -302,9 +386,29 @@ fn free_name(path: &Path, now: Timestamp) -> PathBuf {
     kept
 }
 
-/// Gives a file a second name, or, where the file system has none, copies it.
+/// This name, or, where something has it, the next one with a number.
+fn free(name: &Path) -> PathBuf {
+    let mut number = 1;
+    let mut free = name.to_owned();
+    while free.symlink_metadata().is_ok() {
+        number += 1;
+        free = connection::beside(name, &format!("-{number}"));
+    }
+    free
+}
+
+fn has_journals(path: &Path) -> bool {
+    let mut journals = JOURNALS.iter();
+    journals.any(|ending| connection::beside(path, ending).exists())
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// Gives a file a second name, if it has not this one already, or, where the file system has none, copies it.
 fn second_name(path: &Path, name: &Path) -> Result<()> {
-    if std::fs::hard_link(path, name).is_ok() {
+    if is_one(path, name) || std::fs::hard_link(path, name).is_ok() {
         return Ok(());
     }
     let copied = std::fs::copy(path, name).and_then(|_| File::open(name)?.sync_all());
@@ -315,8 +419,12 @@ fn second_name(path: &Path, name: &Path) -> Result<()> {
     })
 }
 
-fn is_one(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
-    one.dev() == other.dev() && one.ino() == other.ino()
+/// Whether these are two names of one file.
+fn is_one(one: &Path, other: &Path) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => one.dev() == other.dev() && one.ino() == other.ino(),
+        _ => false,
+    }
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -334,10 +442,11 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| Error::Restore(format!("{}: {error}", path.display()))
 }
 
-fn no_room(folder: &Path, bytes: u64, room: u64) -> String {
+fn no_room(folder: &Path, bytes: u64, left: u64, room: u64) -> String {
     format!(
-        "there is no room in {}: it takes {bytes} bytes, and {room} are free on its disk",
-        folder.display()
+        "there is no room in {}: it takes {bytes} bytes{}, and {room} are free on its disk",
+        folder.display(),
+        backup::besides(left)
     )
 }
 

@@ -19,9 +19,6 @@ use crate::database::connection::Role;
 /// How many copies are kept; older ones are removed after the next migration.
 pub(super) const KEPT: usize = 3;
 
-/// What has to be free besides the copy, in bytes: the migration itself needs room, and so does the site.
-pub(super) const ROOM_LEFT: u64 = 32 * 1024 * 1024;
-
 /// Between the file's name and the time.
 const INFIX: &str = ".before-migration-";
 
@@ -55,11 +52,9 @@ pub(super) fn before(
     remove_old(&options.path, KEPT);
     // A connection that has the write lock cannot be copied from.
     let source = connection::open(options, Role::Reader)?;
-    let (bytes, room) = (
-        backup::bytes(&source)?,
-        backup::room(backup::folder(&options.path))?,
-    );
-    if room < bytes.saturating_add(ROOM_LEFT) {
+    let folder = backup::folder(&options.path);
+    let (bytes, room) = (backup::bytes(&source)?, backup::room(folder)?);
+    if room < bytes.saturating_add(backup::room_left(&options.path, folder)) {
         tracing::warn!(
             bytes,
             room,

@@ -10,11 +10,11 @@ use crate::database::Migrations;
 use crate::database::Result;
 use crate::database::Step;
 use crate::database::backup;
+use crate::database::backup::ROOM_LEFT;
 use crate::database::connection;
 use crate::database::connection::Options;
 use crate::database::migrate::Target;
 use crate::database::migrate::apply;
-use crate::database::migrate::copies::ROOM_LEFT;
 
 /// Applies to a copy what is missing, says what that was, and removes the copy; the file is only read.
 pub(in crate::database) fn dry_run(

@@ -4,6 +4,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod jobs;
+pub(crate) mod kills;
 pub(crate) mod log;
 pub(crate) mod mounts;
 pub(crate) mod plans;
