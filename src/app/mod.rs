@@ -6,6 +6,7 @@ mod site;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -267,7 +268,12 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     Database::refuse(&config.database)?;
     let _lock = lock(&config.database.path)?;
     let environment = config.environment.clone();
-    let site = app.open(config, Clock::system()).await?;
+    let stop_time = config.server.stop();
+    let site = tokio::select! {
+        site = app.open(config, Clock::system()) => site?,
+        // A migration that is broken off is taken back.
+        () = late(&stop, stop_time) => return Ok(()),
+    };
     if let Ok(address) = listener.local_addr() {
         tracing::info!(environment, "listening on http://{address}");
     }
@@ -275,6 +281,18 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
         served = site.serve(listener, stop.soon) => served,
         // What was acknowledged is in the file, and jobs that ran run again: it is as good as a crash.
         () = stop.now.cancelled() => Ok(()),
+    }
+}
+
+/// Waits until the site has to end, even if it has not begun: at the second signal, or `time` after the first one.
+async fn late(stop: &shutdown::Stop, time: Duration) {
+    let since_first = async {
+        stop.soon.cancelled().await;
+        tokio::time::sleep(time).await;
+    };
+    tokio::select! {
+        () = stop.now.cancelled() => {}
+        () = since_first => tracing::warn!("stopped before the database was open"),
     }
 }
 

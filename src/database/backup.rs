@@ -21,6 +21,7 @@ use crate::database::Report;
 use crate::database::Result;
 use crate::database::check;
 use crate::database::connection;
+use crate::database::error;
 
 /// Pages of one step: a mebibyte, of 4096 bytes each.
 const STEP_PAGES: i32 = 256;
@@ -140,6 +141,8 @@ pub(super) fn make(
     drop(state);
     let report = verify(&partial.path)?;
     if let Some(first) = report.problems.first() {
+        // The copy is as the database is.
+        error::note_problem(first);
         return Err(damaged(first));
     }
     partial.finish(to)?;

@@ -21,6 +21,7 @@ use rusqlite::ffi;
 use crate::database::Error;
 use crate::database::Result;
 use crate::database::Synchronous;
+use crate::database::backup;
 use crate::database::error;
 use crate::database::place;
 
@@ -51,6 +52,9 @@ pub(crate) struct Options {
 /// Between two tries to switch a new file to WAL. For that SQLite needs the file alone, and does not wait for it
 /// itself, whatever `busy_timeout` says; it takes milliseconds.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// With less free than this on its disk, in bytes, a file that cannot be opened may lack just that.
+const ROOM_TO_OPEN: u64 = 128 * 1024;
 
 /// What is said of a file that is something else.
 pub(super) const FOREIGN: &str = "this file is not a SQLite database";
@@ -309,12 +313,21 @@ pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> Error {
             ": does it exist, and may this user read and write it and its directory?"
         }
         Some(ffi::ErrorCode::ReadOnly) => ": the file or its directory cannot be written",
+        // SQLite makes the `-shm` first of all, and calls it an I/O error where there is no room for it.
+        Some(ffi::ErrorCode::DiskFull | ffi::ErrorCode::SystemIoFailure) if has_no_room(path) => {
+            ": there is no room on its disk, and to open it takes some; make room, and it works again"
+        }
         _ => "",
     };
     Error::Open {
         path: path.to_owned(),
         reason: format!("{error}{hint}"),
     }
+}
+
+/// Whether there is less room than a new `-shm` takes, which has 32 KiB, and the first pages of a `-wal`.
+fn has_no_room(file: &Path) -> bool {
+    backup::room(backup::folder(file)).is_ok_and(|room| room < ROOM_TO_OPEN)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 /// A result of the database layer.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -136,6 +137,12 @@ impl From<rusqlite::Error> for Error {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::DiskFull,
+            // The `-shm` could not be made longer.
+            Some(ErrorCode::SystemIoFailure)
+                if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) =>
+            {
+                Self::DiskFull
+            }
             _ if is_corruption(&error) => {
                 CORRUPTION.set(Some(error.to_string()));
                 Self::Sqlite(error)
@@ -163,6 +170,11 @@ pub(super) fn note(error: &rusqlite::Error) {
     if is_corruption(error) {
         CORRUPTION.set(Some(error.to_string()));
     }
+}
+
+/// Notes damage of the file that somebody works with on this thread.
+pub(super) fn note_problem(problem: &str) {
+    CORRUPTION.set(Some(problem.to_owned()));
 }
 
 /// What SQLite has said of a damaged file since the last call on this thread, or says in this error.
@@ -218,4 +230,16 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_shm_without_room_is_a_full_disk() {
+        let error = rusqlite::ffi::Error::new(SQLITE_IOERR_SHMSIZE);
+        let error = Error::from(rusqlite::Error::SqliteFailure(error, None));
+        assert!(matches!(error, Error::DiskFull), "{error:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The file system that a database lies on: whether it is one that WAL can trust, and how much room it has.
+//! The file system that a database lies on: whether it is one that WAL can trust.
 //!
 //! WAL keeps its index in memory that all processes share, by mapping the `-shm` file. A file system that is served by
 //! another machine, or by a process of its own, does not give that reliably, nor the locks that go with it

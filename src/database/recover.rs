@@ -59,7 +59,10 @@ pub(crate) fn recover(from: &Path, to: &Path) -> Result<Recovered> {
     let before = counts(from).unwrap_or_default();
     let (without_shell, complaints) = match shell::missing() {
         None => (None, shell::recover(from, &partial.path)?),
-        Some(reason) => (Some(reason), salvage::salvage(from, &partial.path)?),
+        Some(reason) => {
+            let complaints = salvage::salvage(from, &partial.path).map_err(no_room(to))?;
+            (Some(reason), complaints)
+        }
     };
     let after = counts(&partial.path)?;
     if after.is_empty() {
@@ -142,6 +145,17 @@ fn tables(before: &BTreeMap<String, Rows>, after: &BTreeMap<String, Rows>) -> Ve
 
 fn refuse<T>(reason: String) -> Result<T> {
     Err(Error::Recover(reason))
+}
+
+/// A full disk is told by the file that it had no room for.
+fn no_room(to: &Path) -> impl FnOnce(Error) -> Error {
+    move |error| match error {
+        Error::DiskFull => Error::Recover(format!(
+            "there is no room for {}, and what was written is removed: make room, or name a file on another disk",
+            to.display()
+        )),
+        error => error,
+    }
 }
 
 /// What fails with the new file is no backup here.

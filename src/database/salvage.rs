@@ -1,10 +1,14 @@
 //! Reading around what is damaged, row by row.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use rusqlite::Connection;
+use rusqlite::ErrorCode;
+use rusqlite::Row;
+use rusqlite::Statement;
 use rusqlite::params_from_iter;
-use rusqlite::types::Value;
+use rusqlite::types::ToSqlOutput;
 
 use crate::database::Error;
 use crate::database::Result;
@@ -23,7 +27,11 @@ struct Item {
 
 /// Copies what the tables of `from` lead to into the empty file `to`; gives what could not be made there.
 ///
-/// A row that the new file does not take, because it breaks a rule of its table, is left out.
+/// A row that the new file does not take, because it breaks a rule of its table, is left out, and counted.
+///
+/// # Errors
+///
+/// When nothing can be read, or `to` cannot be written.
 pub(super) fn salvage(from: &Path, to: &Path) -> Result<Vec<String>> {
     let source = connection::open_as_it_is(from).map_err(unreadable(from))?;
     // One state, even if somebody writes.
@@ -37,18 +45,40 @@ pub(super) fn salvage(from: &Path, to: &Path) -> Result<Vec<String>> {
     prepare(&source, &target)?;
     for table in items.iter().filter(|item| item.kind == "table") {
         let made = make(&target, table).and_then(|()| copy(&source, &target, table));
-        if let Err(error) = made {
-            complaints.push(format!("table {}: {error}", table.name));
+        match made.map(Ok).or_else(refused)? {
+            Ok(0) => {}
+            Ok(rows) => complaints.push(format!(
+                "table {}: rows that break one of its rules: {rows}",
+                table.name
+            )),
+            Err(error) => complaints.push(format!("table {}: {error}", table.name)),
         }
     }
     // Now that the rows are in: a trigger must not fire for them.
     for item in items.iter().filter(|item| item.kind != "table") {
-        if let Err(error) = make(&target, item) {
+        if let Err(error) = make(&target, item).map(Ok).or_else(refused)? {
             complaints.push(format!("{} {}: {error}", item.kind, item.name));
         }
     }
     target.close().map_err(|(_, error)| error)?;
     Ok(complaints)
+}
+
+/// Tells what the new file does not take, because of the schema or of a row, from what ends the work: whatever is
+/// missing after an error of the disk would be missing without a word.
+fn refused<T>(error: rusqlite::Error) -> Result<rusqlite::Result<T>> {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::Unknown
+            | ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch
+            | ErrorCode::TooBig
+            | ErrorCode::AuthorizationForStatementDenied
+            // A virtual table whose text is damaged.
+            | ErrorCode::DatabaseCorrupt,
+        ) => Ok(Err(error)),
+        _ => Err(error.into()),
+    }
 }
 
 /// The schema, as far as it can be read.
@@ -93,21 +123,24 @@ fn make(target: &Connection, item: &Item) -> rusqlite::Result<()> {
     made.map(|_| ())
 }
 
-fn copy(source: &Connection, target: &Connection, table: &Item) -> rusqlite::Result<()> {
+/// Copies the rows of a table, and says how many the new one did not take.
+fn copy(source: &Connection, target: &Connection, table: &Item) -> rusqlite::Result<u64> {
     if is_virtual(table) || table.name.starts_with("sqlite_stat") {
-        return Ok(());
+        return Ok(0);
     }
     let rows = Rows::of(source, target, &table.name)?;
     target.execute_batch("BEGIN")?;
     if table.name == "sqlite_sequence" {
         target.execute("DELETE FROM sqlite_sequence", [])?;
     }
-    if rows.key.is_some() {
-        rows.scan(i64::MIN, i64::MAX, HALVINGS)?;
+    let read = if rows.key.is_some() {
+        rows.scan(i64::MIN, i64::MAX, HALVINGS)
     } else {
-        rows.scan_from_both_ends()?;
-    }
-    target.execute_batch("COMMIT")
+        rows.scan_from_both_ends()
+    };
+    // Whatever became of it, the next table begins anew.
+    target.execute_batch("COMMIT")?;
+    read.map(|()| rows.refused.get())
 }
 
 fn is_virtual(item: &Item) -> bool {
@@ -127,6 +160,8 @@ struct Rows<'a> {
     insert: String,
     /// How the table is ordered by itself, backwards.
     backwards: String,
+    /// How many rows the new table did not take.
+    refused: Cell<u64>,
 }
 
 /// How reading ended.
@@ -175,6 +210,7 @@ impl<'a> Rows<'a> {
             select: format!("SELECT {names} FROM {table}"),
             insert: format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"),
             backwards: backwards.join(", "),
+            refused: Cell::new(0),
         })
     }
 
@@ -207,7 +243,10 @@ impl<'a> Rows<'a> {
         if let End::After(_) = self.read("NOT INDEXED", &[])?
             && !self.backwards.is_empty()
         {
+            let refused = self.refused.get();
             self.read(&format!("ORDER BY {}", self.backwards), &[])?;
+            // A row that is met again is refused, and is there.
+            self.refused.set(refused);
         }
         Ok(())
     }
@@ -232,19 +271,32 @@ impl<'a> Rows<'a> {
                 Ok(None) => return Ok(End::Whole),
                 Err(_) => return Ok(End::After(last)),
             };
-            let values = (0..columns).map(|column| row.get::<_, Value>(column));
-            // A text that is none, for instance: it is this row alone that is left out.
-            if let Ok(values) = values.collect::<rusqlite::Result<Vec<_>>>()
-                && let Err(error) = insert.execute(params_from_iter(values))
-                && error.sqlite_error_code() != Some(rusqlite::ErrorCode::ConstraintViolation)
-            {
-                return Err(error);
+            match insert_row(&mut insert, row, columns) {
+                Ok(0) => self.refused.set(self.refused.get() + 1),
+                Ok(_) => {}
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    self.refused.set(self.refused.get() + 1);
+                }
+                Err(error) => return Err(error),
             }
             if self.key.is_some() {
                 last = row.get(0).ok();
             }
         }
     }
+}
+
+/// Inserts a row as it is, a text that is no UTF-8 too; gives 0 where a rule of the table refused it.
+fn insert_row(
+    insert: &mut Statement<'_>,
+    row: &Row<'_>,
+    columns: usize,
+) -> rusqlite::Result<usize> {
+    for column in 0..columns {
+        let value = ToSqlOutput::Borrowed(row.get_ref(column)?);
+        insert.raw_bind_parameter(column + 1, value)?;
+    }
+    insert.raw_execute()
 }
 
 fn unreadable(from: &Path) -> impl FnOnce(Error) -> Error {

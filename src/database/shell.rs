@@ -54,22 +54,35 @@ pub(super) fn recover(from: &Path, to: &Path) -> Result<Vec<String>> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let threads = [complaints(&mut reader), complaints(&mut writer)];
+    let threads = [listen(&mut reader), listen(&mut writer)];
     let ends = [
         reader.wait().map_err(failed)?,
         writer.wait().map_err(failed)?,
     ];
-    let join = |thread: thread::JoinHandle<Vec<String>>| thread.join().unwrap_or_default();
-    let said = threads.map(join).concat();
-    // The writer's code tells of statements that failed, which are among its complaints.
-    if !ends[0].success() {
+    let [read, written] = threads.map(|thread| thread.join().unwrap_or_default());
+    if let Some(line) = written.lines().find(|line| is_of_the_disk(line)) {
         return Err(Error::Recover(format!(
-            "{SHELL} failed ({}): {}",
-            ends[0],
+            "{} cannot be written, and was removed ({line})",
+            to.display()
+        )));
+    }
+    let mut said = complaints(&read);
+    said.extend(complaints(&written));
+    // The writer's code tells of statements that failed, which are among its complaints; a signal has none.
+    let failed = (!ends[0].success()).then_some(ends[0]);
+    if let Some(end) = failed.or_else(|| ends[1].code().is_none().then_some(ends[1])) {
+        return Err(Error::Recover(format!(
+            "{SHELL} failed ({end}): {}",
             said.join("; ")
         )));
     }
     Ok(said)
+}
+
+/// Whether the writer says that it could not write, or not go on: what is missing then is missing without a word.
+fn is_of_the_disk(line: &str) -> bool {
+    let words = ["disk is full", "disk I/O error", "out of memory"];
+    words.iter().any(|words| line.contains(words))
 }
 
 /// A shell that asks nothing, and reads no file of the user's own first.
@@ -82,16 +95,19 @@ fn command() -> Command {
 }
 
 /// Collects what a shell says on stderr, beside it: a full pipe would stop it.
-fn complaints(child: &mut Child) -> thread::JoinHandle<Vec<String>> {
+fn listen(child: &mut Child) -> thread::JoinHandle<String> {
     let stderr = child.stderr.take();
     thread::spawn(move || {
         let mut text = Vec::new();
         // What was read until then is good.
         let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut text));
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines.take(COMPLAINTS_MAX).map(str::to_owned).collect()
+        String::from_utf8_lossy(&text).into_owned()
     })
+}
+
+fn complaints(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.take(COMPLAINTS_MAX).map(str::to_owned).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]

@@ -175,6 +175,15 @@ async fn the_mark_outlives_a_restart_until_a_full_check_passes() {
 }
 
 #[tokio::test]
+async fn a_backup_that_shows_damage_marks_the_database() {
+    let (folder, database, ..) = damaged().await;
+    let to = folder.path().join("copy.sqlite3");
+    assert!(database.backup(&to, |_| ()).await.is_err());
+    assert!(!to.exists());
+    assert_eq!(database.damage().unwrap().found_by, "a backup");
+}
+
+#[tokio::test]
 async fn a_mark_that_cannot_be_written_is_not_taken_for_mended() {
     let (_folder, database, path, _) = damaged().await;
     let mark = path.with_added_extension("damaged");

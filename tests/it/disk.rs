@@ -7,6 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use houseboat::database::Clock;
 use houseboat::database::Database;
@@ -24,6 +25,7 @@ use crate::support::site::Monitor;
 use crate::support::tmpfs::Tmpfs;
 use crate::support::waiting::is_pending;
 
+const SOON: Duration = Duration::from_mins(1);
 const TASKS: i64 = 16;
 /// The site takes 100 monitors.
 const MONITORS_MAX: usize = 90;
@@ -182,4 +184,30 @@ async fn a_site_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
         assert!(page.contains(&name), "{name} is not there:\n{page}");
     }
     assert!(!page.contains(&format!("monitor {number}<")), "{page}");
+}
+
+#[tokio::test]
+async fn a_site_that_has_no_room_to_start_says_so() {
+    let Some(disk) = Tmpfs::mount("16m") else {
+        return;
+    };
+    let start = || TestProcess::builder().folder(disk.path());
+    let mut site = start().start().await;
+    site.terminate();
+    assert!(site.wait(SOON).await.success(), "{}", site.log());
+    let filler = fill(disk.path());
+    let mut site = start().spawn();
+    let status = site.wait(SOON).await;
+    assert_eq!(status.code(), Some(1), "{}", site.log());
+    let log = site.log();
+    for part in ["cannot open data/site.sqlite3", "no room on its disk"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    // A megabyte is enough.
+    let held = fs::File::options().write(true).open(&filler).unwrap();
+    let bytes = held.metadata().unwrap().len();
+    held.set_len(bytes - (1 << 20)).unwrap();
+    let site = start().start().await;
+    let page = client().get(site.url("/")).send().await.unwrap();
+    assert_eq!(page.status(), 200, "{}", site.log());
 }

@@ -122,13 +122,17 @@ async fn a_lock_is_waited_for_beyond_the_busy_timeout() {
     assert_eq!(status.out.matches(": applied 20").count(), 2, "{status:?}");
 }
 
-/// Starts the migration, with a cache that holds next to nothing, and gives the process once its transaction has written something.
-async fn begun(folder: &Path) -> TestProcess {
-    let migrating = TestProcess::builder()
+/// Starts the migration, with a cache that holds next to nothing, and gives the process once its transaction has
+/// written something.
+async fn begun(folder: &Path, command: &str, variables: &[(&str, &str)]) -> TestProcess {
+    let mut migrating = TestProcess::builder()
         .folder(folder)
-        .argument("migrate")
-        .variable("HOUSEBOAT_DATABASE__CACHE_PAGES", "10")
-        .spawn();
+        .argument(command)
+        .variable("HOUSEBOAT_DATABASE__CACHE_PAGES", "10");
+    for (name, value) in variables {
+        migrating = migrating.variable(name, value);
+    }
+    let migrating = migrating.spawn();
     let copied = async || {
         migrating
             .log()
@@ -150,7 +154,7 @@ async fn a_migration_that_is_killed_leaves_the_file_as_it_was_and_the_copy_whole
     let connection = slow_to_migrate(folder.path());
     let before = content(&connection);
     drop(connection);
-    let mut migrating = begun(folder.path()).await;
+    let mut migrating = begun(folder.path(), "migrate", &[]).await;
     migrating.kill();
 
     let connection = foreign(folder.path());
@@ -181,6 +185,41 @@ async fn a_migration_that_is_killed_leaves_the_file_as_it_was_and_the_copy_whole
     );
     let check = run(folder.path(), &["check"], &[]);
     assert_eq!(check.out, "data/site.sqlite3: ok\n", "{check:?}");
+}
+
+/// Starts a site that has to migrate for long, tells it to stop, and gives it once it has heard that.
+async fn told_to_stop(folder: &Path, stop_ms: &str) -> TestProcess {
+    let variables = [
+        ("HOUSEBOAT_SERVER__STOP_MS", stop_ms),
+        ("HOUSEBOAT_QUEUE__STOP_MS", "0"),
+    ];
+    let site = begun(folder, "serve", &variables).await;
+    let log = site.log();
+    let (before, after) = (log.find("copying the database"), log.find("copied before"));
+    assert!(before.is_some() && before < after, "{log}");
+    site.terminate();
+    let stops = async || site.log().contains("stopping;").then_some(());
+    wait_for("line that it stops", SOON, stops).await;
+    site
+}
+
+#[tokio::test]
+async fn a_site_that_migrates_hears_the_stop_signals() {
+    // Either the second signal comes in time, or the time that the first one leaves is over.
+    for (stop_ms, signals) in [("600000", 2), ("100", 1)] {
+        let folder: TempDir = tempfile::tempdir().unwrap();
+        let connection = slow_to_migrate(folder.path());
+        let before = content(&connection);
+        drop(connection);
+        let mut site = told_to_stop(folder.path(), stop_ms).await;
+        if signals == 2 {
+            site.terminate();
+        }
+        let status = site.wait(SOON).await;
+        assert_eq!(status.code(), Some(0), "{}", site.log());
+        assert!(!site.log().contains("listening"), "{}", site.log());
+        assert_eq!(content(&foreign(folder.path())), before);
+    }
 }
 
 #[tokio::test]

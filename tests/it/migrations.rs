@@ -2,9 +2,12 @@
 
 use houseboat::database::Clock;
 use houseboat::database::Database;
+use houseboat::database::Depth;
 use houseboat::database::Migrations;
 use houseboat::database::Step;
 use houseboat::database::Target;
+
+use tempfile::TempDir;
 
 use crate::database::NOTES;
 use crate::database::database;
@@ -143,6 +146,64 @@ async fn a_migration_that_breaks_a_foreign_key_is_taken_back() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("tags") && error.contains("notes"), "{error}");
+}
+
+/// A file with rows that refer to nothing, as `recover` may leave them; their numbers have gaps.
+async fn with_broken_references() -> (TempDir, Database) {
+    let (folder, database) = database().await;
+    insert(&database, "one").await.unwrap();
+    let path = database.path();
+    #[expect(clippy::disallowed_methods, reason = "as another program would")]
+    let other = rusqlite::Connection::open(path).unwrap();
+    let sql = "PRAGMA foreign_keys = OFF;
+        CREATE TABLE tags (note INTEGER REFERENCES notes (id), name TEXT);
+        INSERT INTO tags (rowid, note, name) VALUES (3, 7, 'a'), (5, 1, 'b'), (9, 8, 'c'), (11, 8, 'd');
+        CREATE TABLE pairs (one INTEGER PRIMARY KEY REFERENCES notes (id)) WITHOUT ROWID;
+        INSERT INTO pairs VALUES (7);";
+    other.execute_batch(sql).unwrap();
+    (folder, database)
+}
+
+#[tokio::test]
+async fn references_that_were_broken_before_do_not_stop_a_migration() {
+    let (_folder, database) = with_broken_references().await;
+    // The rows get other numbers.
+    let anew = Migrations::new(
+        "other",
+        &[(
+            "V1__anew",
+            "CREATE TABLE new (note INTEGER REFERENCES notes (id), name TEXT NOT NULL);
+             INSERT INTO new SELECT note, name FROM tags;
+             DROP TABLE tags;
+             ALTER TABLE new RENAME TO tags;",
+        )],
+    );
+    let steps = database.migrate(&[NOTES, anew]).await.unwrap();
+    assert_eq!(steps.len(), 1);
+    let report = database.check(Depth::Full).await.unwrap();
+    assert_eq!(report.violations.len(), 4, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_reference_that_a_migration_breaks_is_told_from_those_of_before() {
+    for sql in [
+        // One is mended and another one broken: there are as many as before.
+        "DELETE FROM tags WHERE note = 7; DELETE FROM notes WHERE id = 1;",
+        // Once more to where others lead already.
+        "INSERT INTO tags (note) VALUES (8);",
+        "INSERT INTO pairs VALUES (8);",
+    ] {
+        let (_folder, database) = with_broken_references().await;
+        let files: &'static [(&'static str, &'static str)] =
+            Box::leak(Box::new([("V1__try", sql)]));
+        let sets = [NOTES, Migrations::new("other", files)];
+        let error = database.migrate(&sets).await.unwrap_err().to_string();
+        assert!(
+            error.contains("rows of notes that are not there"),
+            "{sql}: {error}"
+        );
+        assert_eq!(texts(&database).await, ["one"]);
+    }
 }
 
 /// Tries a set of one file after `NOTES`, and gives the error; nothing of it is in the file.

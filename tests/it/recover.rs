@@ -21,6 +21,7 @@ use crate::support::command::run;
 use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
 use crate::support::site::number;
+use crate::support::tmpfs::Tmpfs;
 
 const NO_SHELL: (&str, &str) = ("PATH", "/nowhere");
 
@@ -214,6 +215,72 @@ async fn everything_that_a_schema_can_have_comes_along() {
     ] {
         assert_eq!(value(&new, sql), value(&old, sql), "{sql}");
     }
+}
+
+/// The new file is larger than the old one: an index that is filled in no order has room left in each page.
+const GROWS: &str = "
+    CREATE TABLE words (word TEXT PRIMARY KEY);
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+    INSERT INTO words SELECT hex(randomblob(100)) FROM n;
+    CREATE TABLE last (id INTEGER PRIMARY KEY);
+    VACUUM;";
+
+#[tokio::test]
+async fn a_disk_that_fills_up_meanwhile_ends_it_and_leaves_nothing() {
+    let (folder, database) = database().await;
+    let path = database.path().to_owned();
+    database.close().await;
+    open(&path).execute_batch(GROWS).unwrap();
+    let bytes = path.metadata().unwrap().len();
+    let Some(disk) = Tmpfs::mount(&format!("{}k", bytes / 1024 + 64)) else {
+        return;
+    };
+    let to = disk.path().join("new");
+    let arguments = ["recover", "--to", to.to_str().unwrap()];
+    for variables in [&[DATABASE][..], &[DATABASE, NO_SHELL]] {
+        let recovered = run(folder.path(), &arguments, variables);
+        assert_eq!(recovered.code, Some(1), "{recovered:?}");
+        assert!(
+            recovered.err.contains(to.to_str().unwrap()),
+            "{recovered:?}"
+        );
+        assert!(!recovered.err.contains("may be no room"), "{recovered:?}");
+        assert!(names(disk.path()).is_empty(), "{recovered:?}");
+    }
+}
+
+const WITH_ODD_ROWS: &str = "
+    CREATE TABLE a (value INTEGER CHECK (value < 3));
+    CREATE TABLE b (word TEXT);
+    CREATE TABLE c (word TEXT PRIMARY KEY CHECK (word <> 'no')) WITHOUT ROWID;
+    PRAGMA ignore_check_constraints = ON;
+    INSERT INTO a VALUES (1), (2), (3), (4);
+    INSERT INTO b VALUES (CAST(x'61ff' AS TEXT)), ('whole');
+    INSERT INTO c VALUES ('yes'), ('no');";
+
+#[tokio::test]
+async fn a_row_that_a_rule_refuses_is_counted_and_any_text_comes_along() {
+    let (folder, database) = database().await;
+    let path = database.path().to_owned();
+    database.close().await;
+    open(&path).execute_batch(WITH_ODD_ROWS).unwrap();
+    let recovered = recover(folder.path(), &[NO_SHELL]);
+    assert_eq!(recovered.code, Some(0), "{}", recovered.err);
+    let complaints = recovered
+        .out
+        .lines()
+        .filter(|line| line.contains("not brought over"));
+    assert_eq!(
+        complaints.collect::<Vec<_>>(),
+        [
+            "not brought over: table a: rows that break one of its rules: 2",
+            "not brought over: table c: rows that break one of its rules: 1",
+        ]
+    );
+    let new = open(&path.with_added_extension("recovered"));
+    let text = "SELECT group_concat(typeof(word) || hex(word)) FROM b";
+    assert_eq!(value(&new, text), value(&open(&path), text));
+    assert_eq!(number(&new, "SELECT count(*) FROM a"), 2);
 }
 
 fn value(conn: &Connection, sql: &str) -> rusqlite::types::Value {

@@ -63,6 +63,8 @@ pub(super) fn before(
         return Ok(None);
     }
     let path = free_name(&options.path, clock.now());
+    // It takes long where the file is large, and nobody can write meanwhile.
+    tracing::info!(copy = %path.display(), bytes, "copying the database before migrating");
     let made = backup::make(&source, &path, |_| {}).map_err(|error| {
         Error::Migrate(format!(
             "the copy to be made before it failed, and nothing was changed ({error}); \

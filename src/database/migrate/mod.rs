@@ -7,6 +7,7 @@
 mod books;
 mod copies;
 mod dry_run;
+mod references;
 mod statements;
 mod target;
 
@@ -15,7 +16,6 @@ use std::time::Instant;
 
 use refinery_core::Migration;
 use rusqlite::Connection;
-use rusqlite::OptionalExtension;
 use rusqlite::Transaction;
 use rusqlite::TransactionBehavior;
 
@@ -137,7 +137,7 @@ pub(super) fn apply(
         return Ok(Vec::new());
     }
     let copy = copies::before(&transaction, options, clock)?;
-    match apply_all(transaction, clock, &pending) {
+    match apply_all(transaction, options, clock, &pending) {
         Ok(steps) => {
             copies::remove_old(&options.path, copies::KEPT);
             Ok(steps)
@@ -191,6 +191,7 @@ fn begin(connection: &Connection, wait: Duration) -> Result<Transaction<'_>> {
 
 fn apply_all(
     transaction: Transaction<'_>,
+    options: &Options,
     clock: &Clock,
     pending: &[Pending],
 ) -> Result<Vec<Step>> {
@@ -206,23 +207,10 @@ fn apply_all(
             time: Some(start.elapsed()),
         });
     }
-    check_foreign_keys(&transaction)?;
+    // Another connection sees the file as it was until the commit.
+    references::check(&transaction, || connection::open(options, Role::Reader))?;
     transaction.commit()?;
     Ok(steps)
-}
-
-fn check_foreign_keys(connection: &Connection) -> Result<()> {
-    let broken = connection
-        .query_row("PRAGMA foreign_key_check", [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(2)?))
-        })
-        .optional()?;
-    match broken {
-        Some((table, parent)) => Err(Error::Migrate(format!(
-            "after it, rows of {table} would refer to rows of {parent} that are not there"
-        ))),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
