@@ -14,6 +14,9 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 use rusqlite::backup::StepResult;
+use rustix::fs::CWD;
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
 
 use crate::database::Depth;
 use crate::database::Error;
@@ -157,60 +160,42 @@ pub(super) fn make(
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) path: PathBuf,
-    /// Locked: two backups to one name would write into the same file.
     pub(super) file: File,
     is_finished: bool,
+    /// Dropped last.
+    _lock: Lock,
 }
 
 impl Partial {
     /// Takes over what a killed one left.
     pub(super) fn begin(to: &Path) -> Result<Self> {
-        if to.symlink_metadata().is_ok() {
-            return Err(Error::Backup(format!(
-                "{} exists already: give a name that is free",
-                to.display()
-            )));
-        }
+        refuse_if_there(to)?;
         let path = connection::beside(to, ".partial");
+        let lock = Lock::take(&path)?;
+        // Another one may have been finished before the lock.
+        refuse_if_there(to)?;
         let file = File::options()
             .create(true)
-            .truncate(false)
+            .truncate(true)
             .write(true)
             .mode(OWNER_ONLY)
             .open(&path)
             .map_err(|error| failed(&path, &error))?;
-        let busy = || {
-            Error::Backup(format!(
-                "another process is writing {} at this moment",
-                path.display()
-            ))
-        };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(busy()),
-            Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
+        // They would be applied to what is written now.
+        for ending in ["-journal", "-wal", "-shm"] {
+            remove(&connection::beside(&path, ending));
         }
-        // Between the opening and the lock another one may have been finished: this file is then its backup.
-        if !is_still(&file, &path) || to.symlink_metadata().is_ok() {
-            return Err(busy());
-        }
-        let partial = Self {
+        Ok(Self {
             path,
             file,
             is_finished: false,
-        };
-        let emptied = partial.file.set_len(0);
-        emptied.map_err(|error| failed(&partial.path, &error))?;
-        // They would be applied to what is written now.
-        for ending in ["-journal", "-wal", "-shm"] {
-            remove(&connection::beside(&partial.path, ending));
-        }
-        Ok(partial)
+            _lock: lock,
+        })
     }
 
-    /// Gives the file its name; it is synced already.
+    /// Gives the file its name, which nothing may have got meanwhile; it is synced already.
     pub(super) fn finish(mut self, to: &Path) -> Result<()> {
-        std::fs::rename(&self.path, to).map_err(|error| failed(to, &error))?;
+        name(&self.path, to)?;
         self.is_finished = true;
         sync_folder(folder(to)).map_err(|error| failed(to, &error))
     }
@@ -221,6 +206,77 @@ impl Drop for Partial {
         if !self.is_finished {
             remove(&self.path);
         }
+    }
+}
+
+/// A locked file beside the one that is written: two backups to one name would write into the same file.
+///
+/// It is a file of its own, since on some file systems, NFS for one, its lock is also one to SQLite.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(partial: &Path) -> Result<Self> {
+        let path = connection::beside(partial, ".lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(OWNER_ONLY)
+            .open(&path)
+            .map_err(|error| failed(&path, &error))?;
+        let busy = || {
+            Error::Backup(format!(
+                "another process is writing {} at this moment",
+                partial.display()
+            ))
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(busy()),
+            Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
+        }
+        // Between the opening and the lock another one may have ended and removed it.
+        if !is_still(&file, &path) {
+            return Err(busy());
+        }
+        Ok(Self { path, _file: file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+fn refuse_if_there(to: &Path) -> Result<()> {
+    match to.symlink_metadata() {
+        Ok(_) => Err(exists(to)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn exists(to: &Path) -> Error {
+    Error::Backup(format!(
+        "{} exists already: give a name that is free",
+        to.display()
+    ))
+}
+
+/// Renames, and refuses where the new name is taken.
+fn name(path: &Path, to: &Path) -> Result<()> {
+    match rustix::fs::renameat_with(CWD, path, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Err(exists(to)),
+        // The file system, or the kernel, cannot do that in one.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            refuse_if_there(to)?;
+            std::fs::rename(path, to).map_err(|error| failed(to, &error))
+        }
+        done => done.map_err(|error| failed(to, &error.into())),
     }
 }
 

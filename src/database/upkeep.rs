@@ -210,8 +210,8 @@ impl Database {
     /// Copies the file as it is at this moment to `to`, a new file, while reads and writes go on.
     ///
     /// The copy is checked before it gets its name: whenever the process dies, there is either no file of that name or
-    /// a whole one. It is written as `<to>.partial`, which is removed on failure, and taken over by the next backup
-    /// after a kill. `progress` is told of every step. The copy has no `-wal` beside it and needs none.
+    /// a whole one. It is written as `<to>.partial`, beside which is `<to>.partial.lock`; both are removed on
+    /// failure, and taken over by the next backup after a kill. `progress` is told of every step. The copy has no `-wal` beside it and needs none.
     /// It runs on a thread of its own with the lowest priority, to its end even if the caller is dropped.
     /// While it is made the WAL cannot begin anew, and grows with what is written.
     ///

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -200,6 +201,41 @@ async fn a_file_that_exists_is_left_alone() {
         "mine"
     );
     assert_eq!(names(folder.path()), ["data", "mine"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_made_meanwhile_is_left_alone() {
+    let (folder, database) = database().await;
+    let to = folder.path().join("copy");
+    let made = to.clone();
+    let backup = database.backup(&to, move |_| std::fs::write(&made, "mine").unwrap());
+    let error = backup.await.unwrap_err().to_string();
+    assert!(error.contains("copy exists already"), "{error}");
+    assert_eq!(std::fs::read_to_string(&to).unwrap(), "mine");
+    assert_eq!(names(folder.path()), ["copy", "data"]);
+}
+
+#[tokio::test]
+async fn two_backups_to_one_name_are_refused_by_no_lock_on_the_copy_itself() {
+    let (folder, database) = database().await;
+    let (others, other) = (folder.path().to_owned(), Arc::new(Mutex::new(None)));
+    let refused = Arc::clone(&other);
+    let to = folder.path().join("copy");
+    let made = database.backup(&to, move |_| {
+        // SQLite would meet this lock on a file system where both kinds of locks are one.
+        let copy = std::fs::File::open(others.join("copy.partial")).unwrap();
+        copy.try_lock().unwrap();
+        *refused.lock().unwrap() = Some(backup(&others, "copy"));
+    });
+    made.await.unwrap();
+    let refused = other.lock().unwrap().take().unwrap();
+    assert_eq!(refused.code, Some(1), "{}", refused.out);
+    assert!(
+        refused.err.contains("copy.partial at this moment"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(names(folder.path()), ["copy", "data"]);
 }
 
 #[tokio::test]

@@ -89,7 +89,9 @@ async fn the_last_three_copies_are_kept_and_what_is_not_ours() {
         std::fs::write(folder.path().join("data").join(name), "mine").unwrap();
     }
     let partial = format!("test.sqlite3{INFIX}20261121T095959.000Z.partial");
-    std::fs::write(folder.path().join("data").join(partial), "half").unwrap();
+    let data = folder.path().join("data");
+    std::fs::write(data.join(format!("{partial}.lock")), "").unwrap();
+    std::fs::write(data.join(partial), "half").unwrap();
     for number in 0..5 {
         // Two of them in one millisecond.
         if number != 3 {

@@ -109,7 +109,10 @@ pub(super) fn remove_old(database: &Path, kept: usize) {
         tracing::info!(copy = %path.display(), "removing an old copy");
         remove(path);
     }
-    let unfinished = |time: &str| time.strip_suffix(".partial").is_some_and(is_time);
+    let unfinished = |time: &str| {
+        let partial = time.strip_suffix(".lock").unwrap_or(time);
+        partial.strip_suffix(".partial").is_some_and(is_time)
+    };
     for path in list(database, unfinished) {
         remove(&path);
     }
