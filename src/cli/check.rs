@@ -22,18 +22,30 @@ pub(super) async fn run<S: Section>(config: &Config<S>, full: bool) -> Result<()
     for warning in database.warnings() {
         let _ = writeln!(text, "  warning: {warning}");
     }
-    let mut sound = site.1;
+    let mut worst = site.1;
     if config.cache.path.exists() {
         let cache = verdict(check_cache(config).await);
         let _ = writeln!(text, "{}: {}", config.cache.path.display(), cache.0);
-        sound &= cache.1;
+        worst = worst.max(cache.1);
     }
     print(&text)?;
-    if sound {
-        Ok(())
-    } else {
-        Err(Error::Unsound("the check found damage".to_owned()))
-    }
+    let found = match worst {
+        Verdict::Sound => return Ok(()),
+        Verdict::Broken => {
+            "the check found no damage, but rows that the schema does not allow: mend them in SQL"
+        }
+        Verdict::Damaged => "the check found damage",
+    };
+    Err(Error::Unsound(found.to_owned()))
+}
+
+/// The better one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Sound,
+    /// Rows break a rule; the file itself is sound.
+    Broken,
+    Damaged,
 }
 
 /// Looks at the cache file as it is: opening the cache would make a damaged one anew.
@@ -41,12 +53,13 @@ async fn check_cache<S: Section>(config: &Config<S>) -> Result<Report> {
     Ok(Cache::check(&config.cache).await?)
 }
 
-/// What to print of a report, and whether all is well.
-fn verdict(report: Result<Report>) -> (String, bool) {
+/// What to print of a report, and what it comes to.
+fn verdict(report: Result<Report>) -> (String, Verdict) {
     match report {
-        Ok(report) if report.is_ok() => ("ok".to_owned(), true),
-        Ok(report) => (findings(&report), false),
-        Err(error) => (format!("cannot be read: {error}"), false),
+        Ok(report) if report.is_ok() => ("ok".to_owned(), Verdict::Sound),
+        Ok(report) if report.problems.is_empty() => (findings(&report), Verdict::Broken),
+        Ok(report) => (findings(&report), Verdict::Damaged),
+        Err(error) => (format!("cannot be read: {error}"), Verdict::Damaged),
     }
 }
 

@@ -57,7 +57,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const ROOM_TO_OPEN: u64 = 128 * 1024;
 
 /// What is said of a file that is something else.
-pub(super) const FOREIGN: &str = "this file is not a SQLite database";
+pub(super) const FOREIGN: &str = "this file is not a SQLite database; \
+    if it was one, its beginning is damaged: `restore` puts a copy in its place, `recover` brings back what can be read";
 
 /// Prepared statements kept by each connection: a site has some dozens, and each is a few kilobytes.
 const STATEMENTS_MAX: usize = 128;

@@ -40,7 +40,7 @@ pub enum Error {
     /// No backup was made, and none was begun that is left over.
     #[error("cannot back up: {0}")]
     Backup(String),
-    /// Nothing was restored; the database is as it was.
+    /// Nothing was restored and the database is as it was, unless only the last sync of its folder failed.
     #[error("cannot restore: {0}")]
     Restore(String),
     /// Nothing was recovered.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::client::client;
@@ -226,6 +227,22 @@ fn check_finds_damage_in_either_file() {
             .starts_with("no database"),
         "left as it is"
     );
+}
+
+#[test]
+fn check_tells_rows_that_break_a_rule_from_damage() {
+    let folder = folder();
+    run(folder.path(), &["migrate"], &[]);
+    #[expect(clippy::disallowed_methods, reason = "as another program would")]
+    let other = Connection::open(folder.path().join("data/site.sqlite3")).unwrap();
+    let sql = "CREATE TABLE remarks (monitor INTEGER REFERENCES monitors (id));
+        PRAGMA foreign_keys = OFF; INSERT INTO remarks VALUES (7)";
+    other.execute_batch(sql).unwrap();
+    drop(other);
+    let checked = run(folder.path(), &["check", "--full"], &[]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.out.contains("row 1 of remarks"), "{checked:?}");
+    assert!(checked.err.contains("no damage, but rows"), "{checked:?}");
 }
 
 #[test]

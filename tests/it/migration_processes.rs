@@ -252,6 +252,37 @@ async fn a_dry_run_works_beside_a_running_site() {
 }
 
 #[tokio::test]
+async fn a_dry_run_that_is_killed_is_cleared_away_by_the_next_one() {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    drop(slow_to_migrate(folder.path()));
+    let before = names(folder.path());
+    let mut tried = TestProcess::builder()
+        .folder(folder.path())
+        .argument("migrate")
+        .argument("--dry-run")
+        .variable("HOUSEBOAT_DATABASE__CACHE_PAGES", "10")
+        .spawn();
+    let place = folder.path().join("data/site.sqlite3.dry-run");
+    let wal = place.join("copy.sqlite3-wal");
+    let written = async || (std::fs::metadata(&wal).ok()?.len() > 100_000).then_some(());
+    wait_for("write of the migration", SOON, written).await;
+    let dry_run = || run(folder.path(), &["migrate", "--dry-run"], &[]);
+    let second = dry_run();
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.err.contains("another process tries"), "{second:?}");
+    tried.kill();
+    assert!(wal.exists(), "{:?}", names(folder.path()));
+
+    // Quick this time.
+    let connection = foreign(folder.path());
+    connection.execute_batch("DELETE FROM turns").unwrap();
+    drop(connection);
+    let again = dry_run();
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(names(folder.path()), before);
+}
+
+#[tokio::test]
 async fn a_dry_run_changes_no_byte_of_what_a_dead_process_left() {
     let mut site = TestProcess::start().await;
     site.kill();

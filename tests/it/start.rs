@@ -101,7 +101,7 @@ fn a_file_that_is_no_database() {
         refused(
             folder.path(),
             "notes.txt",
-            "this file is not a SQLite database",
+            "this file is not a SQLite database; if it was one, its beginning is damaged: `restore`",
         );
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
     }
