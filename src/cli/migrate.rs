@@ -61,9 +61,11 @@ async fn steps<S: Section>(
     if arguments.dry_run {
         return Ok(Database::dry_run(&config.database, app.sets(), target).await?);
     }
+    if arguments.status {
+        return Ok(Database::migrations_of(&config.database, app.sets()).await?);
+    }
     let database = Database::open(&config.database, Clock::system())?;
     let steps = match target {
-        _ if arguments.status => database.migrations(app.sets()).await,
         Some(target) => database.migrate_to(app.sets(), target).await,
         None => database.migrate(app.sets()).await,
     };

@@ -30,6 +30,7 @@ use crate::database::connection::Role;
 use crate::database::error;
 use crate::database::migrate;
 use crate::database::options;
+use crate::database::place;
 use crate::database::stats;
 use crate::database::wal;
 
@@ -94,6 +95,23 @@ impl Database {
         let options = options(settings)?;
         let (sets, target) = (sets.to_vec(), target.cloned());
         blocking(move || migrate::dry_run(&options, &sets, target.as_ref())).await
+    }
+
+    /// Lists the migrations of a file that is not open, as [`Database::migrations`] does; the file is only read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::migrations`]; also when the file cannot be read.
+    pub async fn migrations_of(settings: &Settings, sets: &[Migrations]) -> Result<Vec<Step>> {
+        let (path, sets) = (place::real(&settings.path), sets.to_vec());
+        blocking(move || {
+            let connection = connection::open_as_it_is(&path).map_err(|error| Error::Open {
+                path,
+                reason: error.to_string(),
+            })?;
+            migrate::status(&connection, &sets)
+        })
+        .await
     }
 
     /// Lists the migrations of each set and whether they are applied, and changes nothing.

@@ -322,3 +322,23 @@ fn a_dry_run_prints_what_would_be_applied_and_makes_nothing() {
     assert_eq!(wrong.code, Some(2), "{wrong:?}");
     assert!(wrong.err.contains("such as site:V3"), "{wrong:?}");
 }
+
+#[tokio::test]
+async fn the_status_changes_no_byte_of_what_a_dead_process_left() {
+    let mut site = TestProcess::start().await;
+    site.kill();
+    let files = || {
+        ["site.sqlite3", "site.sqlite3-wal"]
+            .map(|name| std::fs::read(site.folder().join("data").join(name)).unwrap())
+    };
+    let before = files();
+    assert!(!before[1].is_empty(), "there is nothing in the WAL");
+    let status = run(site.folder(), &["migrate", "--status"], &[]);
+    assert_eq!(status.code, Some(0), "{}", status.err);
+    assert!(
+        status.out.contains("site V1__monitors: applied "),
+        "{}",
+        status.out
+    );
+    assert!(files() == before, "it has changed a file");
+}
