@@ -23,6 +23,14 @@ pub(super) async fn run<S: Section>(config: &Config<S>, full: bool) -> Result<()
         let _ = writeln!(text, "  warning: {warning}");
     }
     let mut worst = site.1;
+    if let Some(damage) = database.damage().filter(|_| worst != Verdict::Damaged) {
+        let _ = writeln!(
+            text,
+            "  marked as damaged by {} ({}): it takes no writes until `check --full` passes",
+            damage.found_by, damage.found_at
+        );
+        worst = Verdict::Marked;
+    }
     if config.cache.path.exists() {
         let cache = verdict(check_cache(config).await);
         let _ = writeln!(text, "{}: {}", config.cache.path.display(), cache.0);
@@ -34,6 +42,7 @@ pub(super) async fn run<S: Section>(config: &Config<S>, full: bool) -> Result<()
         Verdict::Broken => {
             "the check found no damage, but rows that the schema does not allow: mend them in SQL"
         }
+        Verdict::Marked => "this check found no damage, and is not enough to lift the mark",
         Verdict::Damaged => "the check found damage",
     };
     Err(Error::Unsound(found.to_owned()))
@@ -45,6 +54,8 @@ enum Verdict {
     Sound,
     /// Rows break a rule; the file itself is sound.
     Broken,
+    /// Damage was found earlier, and no full check has passed since.
+    Marked,
     Damaged,
 }
 

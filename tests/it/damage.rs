@@ -407,3 +407,18 @@ async fn only_a_full_check_finds_an_index_that_lacks_rows() {
     );
     assert_eq!(database.damage().unwrap().found_by, "a check (full)");
 }
+
+#[tokio::test]
+async fn a_quick_check_of_a_marked_file_says_that_it_is_marked() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(run(folder.path(), &["migrate"], &[]).code, Some(0));
+    let mark = folder.path().join("data/site.sqlite3.damaged");
+    std::fs::write(&mark, "found by somebody").unwrap();
+    let quick = run(folder.path(), &["check"], &[]);
+    assert_eq!(quick.code, Some(1), "{}", quick.out);
+    assert!(quick.out.contains("marked as damaged by"), "{}", quick.out);
+    let full = run(folder.path(), &["check", "--full"], &[]);
+    assert_eq!(full.code, Some(0), "{}{}", full.out, full.err);
+    assert!(!mark.exists());
+    assert_eq!(run(folder.path(), &["check"], &[]).code, Some(0));
+}
