@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::database::Database;
 use crate::database::Depth;
 use crate::database::Error;
+use crate::database::Result;
 use crate::database::Settings;
+use crate::database::Transaction;
 
 /// A site that has just started has other things to do.
 const START: Duration = Duration::from_secs(5);
@@ -34,7 +36,10 @@ const AGAIN: SignedDuration = SignedDuration::from_hours(1);
 /// Also for tables that this connection has not asked (0x10000), and with a bound on the work (0x10).
 ///
 /// See <https://sqlite.org/pragma.html#pragma_optimize>.
-const OPTIMIZE: &str = "PRAGMA optimize = 0x10012";
+const OPTIMIZE: &str = "PRAGMA optimize(0x10012)";
+
+/// The same, which only lists what it would do (0x01).
+const WOULD_OPTIMIZE: &str = "PRAGMA optimize(0x10013)";
 
 /// Looks after a database while a site runs.
 #[derive(Clone, Debug)]
@@ -180,17 +185,7 @@ impl Keeper {
             return;
         }
         *last = Some(now);
-        let optimized = self.database.write(|tx| {
-            let before = tx.total_changes();
-            tx.execute_batch(OPTIMIZE)?;
-            if tx.total_changes() != before {
-                // Connections that are open read the statistics again only with the schema.
-                let version: i32 =
-                    tx.pragma_query_value(None, "schema_version", |row| row.get(0))?;
-                tx.pragma_update(None, "schema_version", version.wrapping_add(1))?;
-            }
-            Ok(())
-        });
+        let optimized = self.database.write(optimize);
         if let Err(error) = optimized.await {
             tracing::debug!(%error, "the planner's statistics could not be refreshed");
         }
@@ -224,5 +219,57 @@ impl Notes {
         let new = self.file.with_added_extension("new");
         fs::write(&new, serde_json::to_vec(self)?)?;
         fs::rename(new, &self.file)
+    }
+}
+
+/// Refreshes the planner's statistics where that is due, for every connection; says whether it was.
+fn optimize(tx: &Transaction<'_>) -> Result<bool> {
+    let is_due = tx.prepare(WOULD_OPTIMIZE)?.query([])?.next()?.is_some();
+    if is_due {
+        tx.execute_batch(OPTIMIZE)?;
+        // Connections that are open read the statistics again only with the schema.
+        let version: i32 = tx.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+        tx.pragma_update(None, "schema_version", version.wrapping_add(1))?;
+    }
+    Ok(is_due)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn statistics_are_refreshed_once_and_readers_use_them() {
+        let database = Database::open_temporary(&[]).await.unwrap();
+        let fill = database.write(|tx| {
+            Ok(tx.execute_batch(
+                "CREATE TABLE rows (same INTEGER, own INTEGER);
+                 CREATE INDEX by_own ON rows (own);
+                 CREATE INDEX by_same ON rows (same);
+                 WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 5000)
+                 INSERT INTO rows SELECT 1, i FROM n;",
+            )?)
+        });
+        fill.await.unwrap();
+        let plan = async || {
+            let read = database.read(|conn| {
+                // A plan that is only asked for is made by the schema as it was last read.
+                conn.query_row("SELECT max(own) FROM rows", [], |_| Ok(()))?;
+                let sql = "EXPLAIN QUERY PLAN SELECT 1 FROM rows WHERE same = 1 AND own = 7";
+                Ok(conn.query_row(sql, [], |row| row.get::<_, String>(3))?)
+            });
+            read.await.unwrap()
+        };
+        // Every reader has read the schema before there are statistics.
+        for _ in 0..64 {
+            let plan = plan().await;
+            assert!(plan.contains("by_same"), "{plan}");
+        }
+        assert!(database.write(optimize).await.unwrap());
+        for _ in 0..64 {
+            let plan = plan().await;
+            assert!(plan.contains("by_own"), "{plan}");
+        }
+        assert!(!database.write(optimize).await.unwrap());
     }
 }
