@@ -12,6 +12,7 @@ pub mod database;
 
 pub mod cache;
 pub mod queue;
+pub mod replication;
 
 pub mod context;
 

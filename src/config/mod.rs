@@ -25,6 +25,7 @@ use crate::database;
 use crate::http;
 use crate::logs;
 use crate::queue;
+use crate::replication;
 use crate::settings;
 use crate::settings::NoSettings;
 use crate::settings::Problems;
@@ -52,6 +53,12 @@ pub struct Config<S = NoSettings> {
     pub cache: cache::Settings,
     /// `[queue]`
     pub queue: queue::Settings,
+    /// `[replication]`
+    pub replication: replication::Settings,
+    /// `[snapshots]`
+    pub snapshots: replication::SnapshotSettings,
+    /// `[handover]`
+    pub handover: http::HandoverSettings,
     /// `[log]`
     pub log: logs::Settings,
     /// `[site]`
@@ -164,6 +171,9 @@ impl<'a> Loader<'a> {
             database: self.section("database"),
             cache: self.section("cache"),
             queue: self.section("queue"),
+            replication: self.section("replication"),
+            snapshots: self.section("snapshots"),
+            handover: self.section("handover"),
             log: self.section("log"),
             site: self.section(SITE),
             printed: Vec::new(),

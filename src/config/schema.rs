@@ -5,6 +5,7 @@ use figment::providers::Toml;
 use figment::value::Dict;
 use figment::value::Value;
 
+use crate::replication;
 use crate::settings;
 use crate::settings::Section;
 
@@ -16,7 +17,8 @@ pub(super) const SITE: &str = "site";
 pub(super) struct Schema {
     defaults: Dict,
     keys: Vec<(String, String)>,
-    secrets: &'static [&'static str],
+    /// Section and key of each.
+    secrets: Vec<(&'static str, &'static str)>,
 }
 
 impl Schema {
@@ -31,10 +33,17 @@ impl Schema {
             Ok(defaults) => defaults,
             Err(error) => panic!("the DEFAULTS of the site's settings are not TOML: {error}"),
         };
+        let own = S::SECRETS.iter().map(|key| (SITE, *key));
+        let replication = replication::Settings::SECRETS
+            .iter()
+            .map(|key| ("replication", *key));
+        let snapshots = replication::SnapshotSettings::SECRETS
+            .iter()
+            .map(|key| ("snapshots", *key));
         Self {
             keys: keys_in_order(&text, &defaults),
             defaults,
-            secrets: S::SECRETS,
+            secrets: own.chain(replication).chain(snapshots).collect(),
         }
     }
 
@@ -66,7 +75,7 @@ impl Schema {
     }
 
     pub(super) fn is_secret(&self, section: &str, key: &str) -> bool {
-        section == SITE && self.secrets.contains(&key)
+        self.secrets.contains(&(section, key))
     }
 }
 

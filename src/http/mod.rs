@@ -5,6 +5,7 @@
 
 mod assets;
 mod error;
+mod handover;
 mod health;
 mod layers;
 mod settings;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::assets::Assets;
 pub use self::error::Error;
 pub use self::error::Result;
+pub use self::handover::HandoverSettings;
 pub use self::layers::router;
 pub use self::settings::Settings;
 

@@ -1,0 +1,18 @@
+//! The replica, and who may write it.
+//!
+//! Each holder of the lease replicates into a *generation* of its own, a folder named by its epoch: who has lost the
+//! lease and does not know it yet writes where nobody reads.
+
+mod error;
+mod record;
+mod settings;
+
+pub use self::error::Error;
+pub use self::error::Result;
+pub use self::record::Holder;
+pub use self::record::Record;
+pub use self::settings::ConditionalWrites;
+pub use self::settings::Conflict;
+pub use self::settings::Outage;
+pub use self::settings::Settings;
+pub use self::settings::SnapshotSettings;

@@ -1,0 +1,100 @@
+//! The record: who may write, and where the data is.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// How this program writes it; a record of another format is not touched.
+const FORMAT: u32 = 1;
+
+/// What the lease object holds, and the file beside a database on a volume.
+///
+/// It is the marker, too: a record with a generation says that this site has had data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of this layout.
+    pub format: u32,
+    /// Grows by one with each holder, so that no two have the same.
+    pub epoch: u64,
+    /// Changes with each renewal, so that whoever watches sees that the holder lives, without a clock.
+    pub beat: u64,
+    /// Who may write; nobody after a release.
+    pub holder: Option<Holder>,
+    /// The generation that has all the data; none before there was any.
+    pub generation: Option<String>,
+    /// The point in time that was restored by request last, so that the same request does so once.
+    #[serde(default)]
+    pub point: Option<Timestamp>,
+}
+
+/// A process that may write, and how others reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Random; another for each start of a process.
+    pub id: String,
+    /// Where it takes requests of other containers, as `address:port`; any of them may be out of reach from here.
+    pub addresses: Vec<String>,
+    /// What such a request must show.
+    pub key: String,
+    /// Since when; for people to read.
+    pub since: Timestamp,
+    /// How long it holds without being renewed, in milliseconds.
+    pub lease_ms: u64,
+}
+
+impl Record {
+    /// The record of a site that never was.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            format: FORMAT,
+            epoch: 0,
+            beat: 0,
+            holder: None,
+            generation: None,
+            point: None,
+        }
+    }
+
+    /// Whether this program knows the layout.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.format == FORMAT
+    }
+
+    /// The record with which `holder` takes the lease after this one.
+    #[must_use]
+    pub fn taken_by(&self, holder: Holder) -> Self {
+        Self {
+            epoch: self.epoch + 1,
+            beat: 0,
+            holder: Some(holder),
+            ..self.clone()
+        }
+    }
+
+    /// The record that renews it.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Self {
+            beat: self.beat + 1,
+            ..self.clone()
+        }
+    }
+
+    /// The record that gives it back.
+    #[must_use]
+    pub fn released(&self) -> Self {
+        Self {
+            beat: self.beat + 1,
+            holder: None,
+            ..self.clone()
+        }
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self::new()
+    }
+}
