@@ -126,7 +126,7 @@ impl Section for Settings {
         check_bucket(problems, &self.bucket);
         check_endpoint(problems, &self.endpoint);
         let path = self.path.trim_matches('/');
-        if path.is_empty() || path != self.path || path.split('/').any(|part| part.is_empty()) {
+        if path.is_empty() || path != self.path || path.split('/').any(str::is_empty) {
             problems.add(
                 "path",
                 "must be a folder in the bucket, such as \"houseboat\" or \"sites/one\"",
