@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::database::Clock;
 use crate::database::Damage;
 use crate::database::Database;
+use crate::database::Fence;
 use crate::database::Keeper;
 use crate::database::Migrations;
 use crate::error::Error;
@@ -179,10 +180,20 @@ impl<S: Section> App<S> {
     ///
     /// When a file cannot be opened or migrated, or the jobs and the schedule do not fit together.
     pub async fn open(self, config: Config<S>, clock: Clock) -> Result<Site<S>> {
+        self.open_behind(config, clock, Fence::open()).await
+    }
+
+    /// As [`App::open`]; nothing is stored while the fence is closed.
+    pub(crate) async fn open_behind(
+        self,
+        config: Config<S>,
+        clock: Clock,
+        fence: Fence,
+    ) -> Result<Site<S>> {
         if let Some(name) = self.schedule.names().find(|name| !self.jobs.contains(name)) {
             return Err(Error::UnknownJob(name));
         }
-        let database = Database::open(&config.database, clock.clone())?;
+        let database = Database::open_behind(&config.database, clock.clone(), fence)?;
         if is_same(&config.database.path, &config.cache.path) {
             return Err(Error::SameFile(config.database.path));
         }

@@ -14,6 +14,7 @@ mod damage;
 mod database;
 mod deadlines;
 mod disk;
+mod fence;
 mod files;
 mod foreign;
 mod http;
