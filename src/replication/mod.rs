@@ -5,7 +5,9 @@
 
 mod error;
 mod record;
+pub mod rules;
 mod settings;
+pub(crate) mod volume;
 
 pub use self::error::Error;
 pub use self::error::Result;
