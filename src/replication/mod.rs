@@ -3,12 +3,18 @@
 //! Each holder of the lease replicates into a *generation* of its own, a folder named by its epoch: who has lost the
 //! lease and does not know it yet writes where nobody reads.
 
+mod bucket;
 mod error;
 mod record;
 pub mod rules;
 mod settings;
 pub(crate) mod volume;
 
+pub use self::bucket::Bucket;
+pub use self::bucket::Object;
+pub use self::bucket::Place;
+pub use self::bucket::Transfer;
+pub use self::bucket::Version;
 pub use self::error::Error;
 pub use self::error::Result;
 pub use self::record::Holder;

@@ -6,6 +6,7 @@ mod support;
 
 mod backup;
 mod browser;
+mod bucket;
 mod cache;
 mod cli;
 mod config;

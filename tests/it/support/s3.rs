@@ -23,16 +23,27 @@ pub(crate) struct S3 {
     child: Option<Child>,
     port: u16,
     folder: TempDir,
+    is_open: bool,
 }
 
 impl S3 {
     pub(crate) async fn start() -> Self {
+        Self::with(false).await
+    }
+
+    /// One that knows no keys, and takes requests that are not signed alone.
+    pub(crate) async fn start_open() -> Self {
+        Self::with(true).await
+    }
+
+    async fn with(is_open: bool) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let mut server = Self {
             child: None,
             port: free_port(),
             folder,
+            is_open,
         };
         server.resume().await;
         server
@@ -41,18 +52,10 @@ impl S3 {
     /// Starts it again on the same port, with what it had.
     pub(crate) async fn resume(&mut self) {
         let port = self.port.to_string();
-        let arguments = [
-            "--host",
-            "127.0.0.1",
-            "--port",
-            &port,
-            "--access-key",
-            KEY,
-            "--secret-key",
-            SECRET,
-        ];
+        let keys = ["--access-key", KEY, "--secret-key", SECRET];
         let child = Command::new("s3s-fs")
-            .args(arguments)
+            .args(["--host", "127.0.0.1", "--port", &port])
+            .args(if self.is_open { &[][..] } else { &keys })
             .arg(self.folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -82,6 +85,9 @@ impl S3 {
             .status()
             .unwrap();
         assert!(status.success());
+        while name == "STOP" && !is_stopped(&id) {
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -94,6 +100,7 @@ impl S3 {
     }
 
     /// The variables that make a program replicate to `path` in this bucket.
+    #[expect(dead_code, reason = "the tests of the snapshots use it")]
     pub(crate) fn variables(&self, path: &str) -> Vec<(String, String)> {
         [
             ("BUCKET", BUCKET.to_owned()),
@@ -131,6 +138,16 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
             found.push(path.strip_prefix(root).unwrap().display().to_string());
         }
     }
+}
+
+/// Whether every thread of a process has stopped; each does so in its own time.
+fn is_stopped(id: &str) -> bool {
+    let threads = Path::new("/proc").join(id).join("task");
+    threads.read_dir().unwrap().flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 /// A port that was free a moment ago.

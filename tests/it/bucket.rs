@@ -1,0 +1,225 @@
+//! The bucket, by a real S3 server, and by networks that are not what they should be.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use houseboat::replication::Bucket;
+use houseboat::replication::Error;
+use houseboat::replication::Settings;
+
+use crate::support::proxy::Fault;
+use crate::support::proxy::Proxy;
+use crate::support::s3::BUCKET;
+use crate::support::s3::KEY;
+use crate::support::s3::S3;
+use crate::support::s3::SECRET;
+use crate::support::s3::free_port;
+use crate::support::waiting::slow;
+
+/// What every operation on a small object must keep to.
+const BOUND: Duration = Duration::from_secs(10);
+
+const RECORD: &str = "lease.json";
+
+fn settings(endpoint: String) -> Settings {
+    Settings {
+        bucket: BUCKET.to_owned(),
+        path: "sites/one".to_owned(),
+        endpoint,
+        access_key_id: KEY.to_owned().into(),
+        secret_access_key: SECRET.to_owned().into(),
+        ..Settings::default()
+    }
+}
+
+fn bucket(endpoint: String) -> Bucket {
+    Bucket::replica(&settings(endpoint)).unwrap()
+}
+
+#[tokio::test]
+async fn an_object_is_written_read_and_deleted() {
+    let server = S3::start().await;
+    let bucket = bucket(server.endpoint());
+    assert_eq!(bucket.get(RECORD).await.unwrap(), None);
+    let version = bucket.put(RECORD, "one").await.unwrap();
+    assert_eq!(server.list(""), ["sites/one/lease.json"]);
+    let (bytes, read) = bucket.get(RECORD).await.unwrap().unwrap();
+    assert_eq!((&bytes[..], &read), (&b"one"[..], &version));
+    bucket.delete(RECORD).await.unwrap();
+    bucket.delete(RECORD).await.unwrap();
+    assert_eq!(bucket.get(RECORD).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn who_comes_second_learns_it() {
+    let server = S3::start().await;
+    let bucket = bucket(server.endpoint());
+    let first = bucket.create(RECORD, "one").await.unwrap();
+    is_conflict(&bucket.create(RECORD, "two").await);
+    let second = bucket.replace(RECORD, "three", &first).await.unwrap();
+    assert_ne!(first, second);
+    is_conflict(&bucket.replace(RECORD, "four", &first).await);
+    let (bytes, version) = bucket.get(RECORD).await.unwrap().unwrap();
+    assert_eq!((&bytes[..], &version), (&b"three"[..], &second));
+    bucket.delete(RECORD).await.unwrap();
+    is_conflict(&bucket.replace(RECORD, "five", &second).await);
+    assert_eq!(bucket.get(RECORD).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_was_done() {
+    let server = S3::start().await;
+    for is_new in [true, false] {
+        let proxy = Proxy::start(&server.endpoint(), Fault::DropsFirstAnswer).await;
+        let bucket = bucket(proxy.endpoint());
+        let version = if is_new {
+            bucket.create(RECORD, "mine").await.unwrap()
+        } else {
+            let (_, version) = bucket.get(RECORD).await.unwrap().unwrap();
+            bucket.replace(RECORD, "mine too", &version).await.unwrap()
+        };
+        assert!(proxy.puts() >= 1);
+        let (_, read) = bucket.get(RECORD).await.unwrap().unwrap();
+        assert_eq!(version, read);
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_is_never_answered_was_done() {
+    if !slow("a write that is never answered was done") {
+        return;
+    }
+    let server = S3::start().await;
+    let proxy = Proxy::start(&server.endpoint(), Fault::HoldsAnswers).await;
+    let start = Instant::now();
+    let version = bucket(proxy.endpoint())
+        .create(RECORD, "mine")
+        .await
+        .unwrap();
+    assert!(start.elapsed() < BOUND, "{:?}", start.elapsed());
+    let (_, read) = bucket(server.endpoint())
+        .get(RECORD)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(version, read);
+}
+
+#[tokio::test]
+async fn a_provider_with_conditions_passes_and_keeps_nothing() {
+    let server = S3::start().await;
+    bucket(server.endpoint())
+        .probe_conditional_writes()
+        .await
+        .unwrap();
+    assert_eq!(server.list("sites/"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_provider_without_conditions_is_found_out() {
+    let server = S3::start_open().await;
+    let proxy = Proxy::start(&server.endpoint(), Fault::StripsConditions).await;
+    let probed = bucket(proxy.endpoint()).probe_conditional_writes().await;
+    assert!(
+        matches!(probed, Err(Error::NoConditionalWrites(_))),
+        "{probed:?}"
+    );
+    assert_eq!(server.list("sites/"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_out_of_reach_at_once() {
+    let bucket = bucket(format!("http://127.0.0.1:{}", free_port()));
+    let start = Instant::now();
+    is_unreachable(&bucket.get(RECORD).await);
+    is_unreachable(&bucket.create(RECORD, "one").await);
+    is_unreachable(&bucket.list("").await);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_out_of_reach_in_time() {
+    if !slow("a server that hangs is out of reach in time") {
+        return;
+    }
+    let server = S3::start().await;
+    let bucket = bucket(server.endpoint());
+    let version = bucket.create(RECORD, "one").await.unwrap();
+    server.signal("STOP");
+    let start = Instant::now();
+    let (read, created, replaced, listed, put) = tokio::join!(
+        timed(bucket.get(RECORD)),
+        timed(bucket.create("new.json", "two")),
+        timed(bucket.replace(RECORD, "three", &version)),
+        timed(bucket.list("")),
+        timed(bucket.put("other.json", "four")),
+    );
+    server.signal("CONT");
+    is_unreachable(&read);
+    is_unreachable(&created);
+    is_unreachable(&replaced);
+    is_unreachable(&listed);
+    is_unreachable(&put);
+    assert!(start.elapsed() < 2 * BOUND);
+}
+
+#[tokio::test]
+async fn a_wrong_key_and_a_missing_bucket_are_named() {
+    let server = S3::start().await;
+    let wrong = "wrong-secret-of-somebody".to_owned();
+    for (change, expected) in [
+        (0, "secret_access_key"),
+        (1, "access_key_id"),
+        (2, "the bucket nowhere is not there"),
+    ] {
+        let mut settings = settings(server.endpoint());
+        match change {
+            0 => settings.secret_access_key = wrong.clone().into(),
+            1 => settings.access_key_id = wrong.clone().into(),
+            _ => settings.bucket = "nowhere".to_owned(),
+        }
+        let bucket = Bucket::replica(&settings).unwrap();
+        let listed = bucket.list("").await.unwrap_err();
+        let text = listed.to_string();
+        assert!(matches!(listed, Error::Refused(_)), "{listed:?}");
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_shown() {
+    let server = S3::start().await;
+    let mut settings = settings(server.endpoint());
+    settings.access_key_id = "AKIA-SHOWN".to_owned().into();
+    settings.secret_access_key = "SECRET-SHOWN".to_owned().into();
+    let bucket = Bucket::replica(&settings).unwrap();
+    let refused = bucket.create(RECORD, "one").await.unwrap_err();
+    settings.endpoint = format!("http://USER-SHOWN:PASS-SHOWN@127.0.0.1:{}", free_port());
+    let other = Bucket::replica(&settings).unwrap();
+    let unreachable = other.get(RECORD).await.unwrap_err();
+    for text in [
+        format!("{bucket:?} {other:?}"),
+        format!("{refused} {refused:?}"),
+        format!("{unreachable} {unreachable:?}"),
+    ] {
+        assert!(!text.contains("SHOWN"), "{text}");
+    }
+}
+
+fn is_conflict<T: std::fmt::Debug>(done: &Result<T, Error>) {
+    assert!(matches!(done, Err(Error::Conflict(_))), "{done:?}");
+}
+
+fn is_unreachable<T: std::fmt::Debug>(done: &Result<T, Error>) {
+    assert!(matches!(done, Err(Error::Unreachable(_))), "{done:?}");
+}
+
+async fn timed<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(BOUND, work)
+        .await
+        .expect("an answer in time")
+}
