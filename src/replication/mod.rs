@@ -3,14 +3,30 @@
 //! Each holder of the lease replicates into a *generation* of its own, a folder named by its epoch: who has lost the
 //! lease and does not know it yet writes where nobody reads.
 
+mod control;
 mod error;
+mod lineage;
+mod lines;
+mod litestream;
+mod program;
 mod record;
+mod restore;
 mod settings;
 
+pub use self::control::Control;
+pub use self::control::Position;
 pub use self::error::Error;
 pub use self::error::Result;
+pub use self::lineage::Lineage;
+pub use self::lineage::fits;
+pub use self::litestream::Litestream;
+pub use self::litestream::Stopped;
 pub use self::record::Holder;
 pub use self::record::Record;
+pub use self::restore::RestoreProgress;
+pub use self::restore::Restored;
+pub use self::restore::restore;
+pub use self::restore::restore_to;
 pub use self::settings::ConditionalWrites;
 pub use self::settings::Conflict;
 pub use self::settings::Outage;

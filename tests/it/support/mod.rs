@@ -9,7 +9,7 @@ pub(crate) mod log;
 pub(crate) mod mounts;
 pub(crate) mod plans;
 pub(crate) mod process;
-#[expect(dead_code, reason = "the tests of the replica use it")]
+pub(crate) mod replica;
 pub(crate) mod s3;
 pub(crate) mod site;
 pub(crate) mod sources;
