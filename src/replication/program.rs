@@ -104,11 +104,13 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`Error::Litestream`] when a path is no text, or a configuration of the operator's own lacks what it needs;
+    /// [`Error::Litestream`] when a path is one that Litestream cannot use, or a configuration of the operator's own
+    /// lacks what it needs;
     /// [`Error::Io`] when it cannot be read or written.
     pub(super) fn new(settings: &Settings, database: &Path, generation: &str) -> Result<Self> {
         let database = real_path(database);
         let database = std::path::absolute(&database).unwrap_or(database);
+        refuse_letters(&database)?;
         let config = match settings.litestream_config.as_str() {
             "" => built_in(&database)?,
             own => own_config(Path::new(own))?,
@@ -314,6 +316,17 @@ fn socket(database: &Path) -> PathBuf {
     database.as_os_str().as_bytes().hash(&mut hasher);
     let name = format!("houseboat-{:016x}.sock", hasher.finish());
     std::env::temp_dir().join(OsStr::new(&name))
+}
+
+/// Litestream makes a URI of the path as it is, and would hold its locks on another file than it copies.
+fn refuse_letters(database: &Path) -> Result<()> {
+    let text = text(database)?;
+    match text.chars().find(|char| matches!(char, '#' | '%' | '?')) {
+        None => Ok(()),
+        Some(char) => Err(Error::Litestream(format!(
+            "the path {text} has the letter {char}, with which Litestream would lose data: take another database.path"
+        ))),
+    }
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -154,9 +154,27 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
+    /// Tries a second time what looks damaged: a connection that was cut does, and so does a file that the one who
+    /// writes this generation has just replaced by another.
     async fn run(&self, progress: &impl Fn(RestoreProgress)) -> Result<Restored> {
         let start = Instant::now();
         let timeout = Duration::from_millis(self.settings.restore_timeout_ms);
+        let both = async {
+            match self.once(progress).await {
+                Err(Error::Restore(reason)) => {
+                    tracing::warn!(reason, "the restore failed, and is tried once more");
+                    self.once(progress).await
+                }
+                done => done,
+            }
+        };
+        let done = tokio::time::timeout(timeout, both).await;
+        let mut restored = done.unwrap_or_else(|_| Err(self.too_late()))?;
+        restored.took_restore = start.elapsed();
+        Ok(restored)
+    }
+
+    async fn once(&self, progress: &impl Fn(RestoreProgress)) -> Result<Restored> {
         let mut command = self.program.command("restore");
         command.arg("-json").arg("-o").arg(self.to);
         if let Some(at) = self.at {
@@ -180,7 +198,6 @@ impl Fetch<'_> {
         let (status, summary) = tokio::select! {
             ended = run => ended,
             bytes = self.watch(progress) => return Err(self.stalled(bytes).await),
-            () = tokio::time::sleep(timeout) => return Err(self.too_late()),
         };
         let status = status.map_err(|error| Error::Io("litestream restore".to_owned(), error))?;
         if !status.success() {
@@ -191,7 +208,7 @@ impl Fetch<'_> {
             .map_err(|error| Error::Litestream(format!("cannot read its summary: {error}")))?;
         Ok(Restored {
             bytes: self.bytes(),
-            took_restore: start.elapsed(),
+            took_restore: Duration::ZERO,
             took_check: Duration::ZERO,
             txid: summary.txid,
         })
@@ -268,8 +285,16 @@ impl Fetch<'_> {
                 "{endpoint} does not take the key for the bucket {bucket} (replication.access_key_id): {said}"
             ));
         }
-        if has(&["request send failed", "dial tcp", "StatusCode: 5"]) {
+        if has(&[
+            "request send failed",
+            "dial tcp",
+            "read tcp",
+            "StatusCode: 5",
+        ]) {
             return Error::Unreachable(format!("{endpoint}: {said}"));
+        }
+        if has(&["operation error S3"]) && !has(&["NoSuchKey"]) {
+            return Error::Refused(format!("{endpoint}: {said}"));
         }
         if has(&["no space left on device"]) {
             return Error::Restore(format!(

@@ -326,8 +326,16 @@ async fn a_long_path_and_odd_letters_are_no_obstacle() {
     let folder = tempfile::tempdir().unwrap();
     let odd = folder
         .path()
-        .join(format!("a \"b\" $c \\ é# {}", "x".repeat(120)));
+        .join(format!("a \"b\" $c \\ é: 'd' & {}", "x".repeat(120)));
     let database = settings(&odd);
+    for letter in ["#", "%", "?"] {
+        let path = odd.join(letter).join("test.sqlite3");
+        let error = Litestream::start(&replica, &path, FIRST).await.unwrap_err();
+        assert!(
+            error.to_string().contains("take another database.path"),
+            "{error}"
+        );
+    }
     let open = open(&database).await;
     let site = Replicated::with(folder, database, open, &replica, FIRST).await;
     site.write(0..5).await;

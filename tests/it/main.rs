@@ -31,6 +31,7 @@ mod monitor;
 mod queue;
 mod recover;
 mod replica;
+mod replica_damage;
 mod restore;
 mod schedule;
 mod start;

@@ -29,7 +29,6 @@ use crate::support::replica::names;
 use crate::support::replica::open;
 use crate::support::replica::replication;
 use crate::support::replica::rows;
-use crate::support::replica::text;
 use crate::support::s3::S3;
 use crate::support::tmpfs::Tmpfs;
 
@@ -37,7 +36,7 @@ use crate::support::tmpfs::Tmpfs;
 const BOUND: Duration = Duration::from_secs(10);
 
 /// A server with the first generation, of five transactions of 100 rows each, and nobody who writes it.
-async fn replica() -> (S3, Settings) {
+pub(crate) async fn replica() -> (S3, Settings) {
     let s3 = S3::start().await;
     let settings = Settings {
         restore_stall_ms: 1_000,
@@ -52,7 +51,7 @@ async fn replica() -> (S3, Settings) {
     (s3, settings)
 }
 
-async fn into(
+pub(crate) async fn into(
     replication: &Settings,
     database: &database::Settings,
 ) -> Result<u64, (Error, Duration)> {
@@ -64,7 +63,7 @@ async fn into(
 }
 
 /// Fails to restore, in time, and leaves the folder as it was but for Litestream's settings.
-async fn refused(replication: &Settings) -> Error {
+pub(crate) async fn refused(replication: &Settings) -> Error {
     let folder = tempfile::tempdir().unwrap();
     let database = settings(folder.path());
     let (error, took) = into(replication, &database).await.unwrap_err();
@@ -234,90 +233,6 @@ async fn who_is_refused_is_told_by_whom_and_why() {
 }
 
 #[tokio::test]
-async fn a_damaged_replica_is_refused_whatever_is_wrong_with_it() {
-    let (s3, replication) = replica().await;
-    let folder = s3.objects().join("site/generations").join(FIRST);
-    // What was compacted by now would hide the damage.
-    for level in 1..9 {
-        let _ = fs::remove_dir_all(folder.join(format!("{level:04}")));
-    }
-    let (files, snapshots) = (ltx(&folder.join("0000")), folder.join("0009"));
-    assert!(files.len() >= 5, "{files:?}");
-    // Without the snapshot the files are enough, and each of them is needed.
-    let kept = tempfile::tempdir().unwrap();
-    let snapshots_kept = kept.path().join("0009");
-    if snapshots.exists() {
-        fs::rename(&snapshots, &snapshots_kept).unwrap();
-    }
-    let database = tempfile::tempdir().unwrap();
-    into(&replication, &settings(database.path()))
-        .await
-        .unwrap();
-
-    let middle = &files[files.len() / 2];
-    let whole = fs::read(middle).unwrap();
-    let mut flipped = whole.clone();
-    flipped[whole.len() / 2] ^= 0x10;
-    let mut cases: Vec<(&str, Error)> = Vec::new();
-    for (case, bytes) in [
-        ("flipped", &flipped[..]),
-        ("half", &whole[..whole.len() / 2]),
-        ("empty", &[]),
-    ] {
-        fs::write(middle, bytes).unwrap();
-        cases.push((case, refused(&replication).await));
-    }
-    fs::remove_file(middle).unwrap();
-    cases.push(("missing", refused(&replication).await));
-    fs::write(middle, &whole).unwrap();
-    fs::remove_file(&files[0]).unwrap();
-    cases.push(("without its beginning", refused(&replication).await));
-    for (case, error) in cases {
-        assert!(matches!(error, Error::Restore(_)), "{case}: {error}");
-        for way_out in ["replication.restore_at", "replication.allow_empty"] {
-            assert!(error.to_string().contains(way_out), "{case}: {error}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_copy_of_a_damaged_database_is_refused_though_litestream_restores_it() {
-    let s3 = S3::start().await;
-    let replication = replication(&s3);
-    let folder = tempfile::tempdir().unwrap();
-    let damaged = settings(folder.path());
-    let site = open(&damaged).await;
-    site.write(|tx| {
-        for row in 0..100 {
-            tx.execute("INSERT INTO notes (text) VALUES (?1)", [text(row)])?;
-        }
-        Ok(())
-    })
-    .await
-    .unwrap();
-    site.close().await;
-    // The table says one thing, and its index another.
-    let mut bytes = fs::read(&damaged.path).unwrap();
-    let wanted = text(50).into_bytes();
-    let found = bytes
-        .windows(wanted.len())
-        .position(|part| part == wanted)
-        .unwrap();
-    bytes[found + wanted.len() - 1] = b'x';
-    fs::write(&damaged.path, bytes).unwrap();
-    let site = open(&damaged).await;
-    let site = Replicated::with(folder, damaged, site, &replication, FIRST).await;
-    site.synced().await;
-    site.stop(LONG).await;
-
-    let error = refused(&replication).await;
-    assert!(matches!(error, Error::Restore(_)), "{error}");
-    for part in ["is damaged", "index", "replication.restore_at"] {
-        assert!(error.to_string().contains(part), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn what_lies_in_the_way_is_kept_or_removed_and_never_used() {
     log::keep();
     let (_s3, replication) = replica().await;
@@ -462,8 +377,4 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
-}
-
-fn ltx(folder: &Path) -> Vec<PathBuf> {
-    names(folder).iter().map(|name| folder.join(name)).collect()
 }
