@@ -4,9 +4,15 @@
 //! lease and does not know it yet writes where nobody reads.
 
 mod bucket;
+mod control;
 mod error;
+mod lineage;
+mod lines;
+mod litestream;
+mod program;
 mod record;
 pub mod rules;
+mod restore;
 mod settings;
 pub(crate) mod volume;
 
@@ -15,10 +21,20 @@ pub use self::bucket::Object;
 pub use self::bucket::Place;
 pub use self::bucket::Transfer;
 pub use self::bucket::Version;
+pub use self::control::Control;
+pub use self::control::Position;
 pub use self::error::Error;
 pub use self::error::Result;
+pub use self::lineage::Lineage;
+pub use self::lineage::fits;
+pub use self::litestream::Litestream;
+pub use self::litestream::Stopped;
 pub use self::record::Holder;
 pub use self::record::Record;
+pub use self::restore::RestoreProgress;
+pub use self::restore::Restored;
+pub use self::restore::restore;
+pub use self::restore::restore_to;
 pub use self::settings::ConditionalWrites;
 pub use self::settings::Conflict;
 pub use self::settings::Outage;

@@ -10,6 +10,7 @@ pub(crate) mod mounts;
 pub(crate) mod plans;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod replica;
 pub(crate) mod s3;
 pub(crate) mod site;
 pub(crate) mod sources;
