@@ -12,6 +12,7 @@ use axum::routing::any;
 use axum::routing::get;
 use houseboat::http::HandoverSettings;
 use houseboat::http::Peer;
+use houseboat::http::Role;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
@@ -337,4 +338,48 @@ async fn trailers_of_a_visitor_are_no_trouble() {
         .await;
     assert_eq!(visitor.answer().await.text(), "5");
     assert_eq!(visitor.get("/length").await.text(), "0");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_go_ahead_gets_it() {
+    let (a, _b) = pair(site("b")).await;
+    let mut visitor = a.visit().await;
+    visitor
+        .send("POST /echo HTTP/1.1\r\nhost: s\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
+        .await;
+    assert_eq!(visitor.head().await.status, 100);
+    visitor.send("hello").await;
+    assert_eq!(visitor.answer().await.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_container_that_ends_takes_leave_of_its_connections() {
+    let (a, _b) = pair(site("b")).await;
+    let mut visitor = a.visit().await;
+    assert_eq!(visitor.get("/name").await.header("connection"), "");
+    a.role(Role::Draining);
+    let answer = visitor.get("/name").await;
+    assert_eq!(
+        (answer.text().as_str(), answer.header("connection")),
+        ("b", "close")
+    );
+    assert!(visitor.rest().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_only_reads_is_not_left_behind_at_a_container_that_hangs() {
+    let fake = Fake::start(Act::Stay("")).await;
+    let a = Container::start().await;
+    a.front
+        .pass(Peer::new(vec![fake.address.to_string()], "key"));
+    let mut visitor = a.visit().await;
+    visitor.ask("GET", "/name", &[]).await;
+    wait_for("the request there", PATIENCE, async || {
+        (fake.asked() == 1).then_some(())
+    })
+    .await;
+    a.front.hold();
+    a.wait_for_held(1).await;
+    a.front.serve(site("a"));
+    assert_eq!(visitor.answer().await.text(), "a");
 }

@@ -9,10 +9,12 @@ use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::Method;
 use axum::http::StatusCode;
+use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -21,6 +23,7 @@ use crate::http::Error;
 use crate::http::handover::Front;
 use crate::http::handover::Peer;
 use crate::http::handover::PeerError;
+use crate::http::handover::Role;
 use crate::http::handover::begun::Begun;
 use crate::http::handover::begun::until_sent;
 use crate::http::handover::front::Entered;
@@ -28,6 +31,7 @@ use crate::http::handover::headers;
 use crate::http::handover::hold::Refusal;
 use crate::http::handover::hold::Wait;
 use crate::http::handover::loan::lend;
+use crate::http::handover::peer::Unanswered;
 use crate::http::handover::tunnel;
 
 /// How often a peer that is not reached is tried again.
@@ -35,6 +39,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// How often a request is passed on. From a new container to the old one and back is twice.
 const HOPS_MAX: u16 = 3;
+
+/// What asks no more than to read is asked elsewhere, when a peer that is no longer passed to is silent for so long.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 /// What takes one request to whoever answers it.
 pub(super) struct Flow {
@@ -56,8 +63,22 @@ impl Flow {
         Self { front, stop }
     }
 
+    /// Takes the request to whoever answers it.
+    ///
+    /// A container that ends takes leave of each connection with its answer: a proxy that kept it for later would
+    /// send into the void.
+    pub(super) async fn run(self, request: Request, hops: u16) -> Response {
+        let mut response = self.answered(request, hops).await;
+        let is_ending = self.front.inner().status.borrow().role == Role::Draining;
+        if is_ending && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+
     /// Holds the request, passes it on, or has the site answer, as the front is turned, until there is an answer.
-    pub(super) async fn run(self, mut request: Request, hops: u16) -> Response {
+    async fn answered(&self, mut request: Request, hops: u16) -> Response {
         if self.is_own(&request) {
             return self.page(request).await;
         }
@@ -73,7 +94,7 @@ impl Flow {
                 }
                 // Two containers that each take the other for the one that serves: one of them learns better soon.
                 Entered::Peer(_) if hops >= HOPS_MAX => None,
-                Entered::Peer(peer) => match self.pass(&peer, request, hops).await {
+                Entered::Peer(peer) => match self.pass(&peer, request, hops, &changed).await {
                     Passed::Answered(response) => return response,
                     Passed::Lost(request, status, cause) => {
                         return self.refuse(request, lost(status, cause)).await;
@@ -111,18 +132,28 @@ impl Flow {
         response
     }
 
-    async fn pass(&self, peer: &Peer, request: Request, hops: u16) -> Passed {
+    async fn pass(
+        &self,
+        peer: &Peer,
+        request: Request,
+        hops: u16,
+        changed: &watch::Receiver<()>,
+    ) -> Passed {
         let (parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             let request = Request::from_parts(parts, body);
             let error = Error::new(StatusCode::METHOD_NOT_ALLOWED, "This site is no proxy.");
             return Passed::Answered(self.refuse(request, error).await);
         }
-        let has_body = !body.is_end_stream();
+        let only_reads = parts.method.is_safe() && body.is_end_stream();
         let (loan, lent) = lend(body);
         let path = parts.uri.path_and_query().cloned();
         let time = self.front.inner().answer_time;
-        let answer = timeout(time, peer.pass(path, || outgoing(&parts, lent, hops))).await;
+        let answer = tokio::select! {
+            biased;
+            answer = timeout(time, peer.pass(path, || outgoing(&parts, lent, hops))) => answer,
+            unanswered = self.left_behind(peer, changed.clone()), if only_reads => Ok(Err(unanswered)),
+        };
         let unanswered = match answer {
             Ok(Ok(response)) => return Passed::Answered(self.answer(&parts, response)),
             Ok(Err(unanswered)) => unanswered,
@@ -132,7 +163,7 @@ impl Flow {
                 return Passed::Lost(request, StatusCode::GATEWAY_TIMEOUT, cause);
             }
         };
-        let is_harmless = unanswered.unseen || parts.method.is_safe() && !has_body;
+        let is_harmless = unanswered.unseen || only_reads;
         if let Some(body) = loan.take_back().filter(|_| is_harmless) {
             tracing::debug!(error = %unanswered.error, "a request is tried again");
             return Passed::Back(Request::from_parts(parts, body));
@@ -140,6 +171,18 @@ impl Flow {
         let request = Request::from_parts(parts, Body::empty());
         let cause = unanswered.error.to_string();
         Passed::Lost(request, StatusCode::BAD_GATEWAY, cause)
+    }
+
+    /// Waits until requests have gone elsewhere for a while: the peer may have been left because it hangs.
+    async fn left_behind(&self, peer: &Peer, mut changed: watch::Receiver<()>) -> Unanswered {
+        while self.front.is_passing_to(peer) {
+            _ = changed.changed().await;
+        }
+        tokio::time::sleep(LEFT_BEHIND).await;
+        Unanswered {
+            error: PeerError::Silent(LEFT_BEHIND),
+            unseen: false,
+        }
     }
 
     /// Makes a peer's answer the visitor's, untouched but for what is of one connection only.

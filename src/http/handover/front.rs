@@ -183,6 +183,10 @@ impl Front {
         matches!(**self.0.mode.load(), Mode::Serve(_))
     }
 
+    pub(super) fn is_passing_to(&self, peer: &Peer) -> bool {
+        matches!(&**self.0.mode.load(), Mode::Pass(now) if now.is(peer))
+    }
+
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.0.changed.subscribe()
     }

@@ -40,6 +40,8 @@ const SHORT: Duration = Duration::from_secs(2);
 const SILENCE: Duration = control::BEAT.saturating_mul(5);
 /// An idle connection is closed after this; the other side never closes one while it runs.
 const IDLE: Duration = Duration::from_mins(1);
+/// And those above so many at once: a burst is no reason to keep its connections.
+const IDLE_MAX: usize = 256;
 /// A longer answer to a question is none of ours.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -101,6 +103,7 @@ impl Peer {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_MAX)
             // Visitors' own goes on.
             .set_host(false)
             .build(connector);
@@ -172,6 +175,11 @@ impl Peer {
             .headers_mut()
             .insert(headers::KEY, self.0.key.clone());
         request
+    }
+
+    /// Whether it is the same value, or a clone of it.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Passes a visitor's request on, for which `make` knows all but the address and the key.
