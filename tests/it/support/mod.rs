@@ -3,6 +3,8 @@
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod containers;
+pub(crate) mod fake;
 pub(crate) mod jobs;
 pub(crate) mod kills;
 pub(crate) mod log;
@@ -11,6 +13,8 @@ pub(crate) mod plans;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod replica;
+pub(crate) mod raw;
+#[expect(dead_code, reason = "the tests of the replica use it")]
 pub(crate) mod s3;
 pub(crate) mod site;
 pub(crate) mod sources;
