@@ -22,6 +22,7 @@ pub use self::error::Result;
 pub use self::handover::HandoverSettings;
 pub use self::layers::router;
 pub use self::settings::Settings;
+pub(crate) use self::settings::is_url;
 
 /// Answers requests until `stop`, then finishes those in flight.
 ///
