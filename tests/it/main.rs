@@ -9,6 +9,7 @@ mod browser;
 mod cache;
 mod cli;
 mod config;
+mod container;
 mod crash;
 mod damage;
 mod database;

@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod docker;
 pub(crate) mod jobs;
 pub(crate) mod kills;
 pub(crate) mod log;
