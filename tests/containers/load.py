@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes and reads at a ledger (examples/ledger.rs) and holds it to its word.
+"""Writes to a ledger (examples/ledger.rs), reads back, and holds it to its word.
 
-load.py URL SECONDS [CONNECTIONS] [FILE]
+load.py URL SECONDS [CONNECTIONS]
 
-Each connection writes a row, and reads it and an older one back, over and over. A row counts as acknowledged when
-its write was answered with 200; FILE gets all of those, as `number text`. A read that lacks an acknowledged row is a
-failure like any other. The exit code is 1 if there was one.
+Each connection writes a row, and reads it and an older one, over and over. A row is acknowledged when its write was
+answered with 200; a read that lacks an acknowledged row is a failure like any other answer than 200. The exit code is
+1 if there was one.
 """
 import collections
 import http.client
@@ -21,12 +21,12 @@ PATIENCE = 60.0
 class Load:
     """A load that runs in the background until `stop`."""
 
-    def __init__(self, url, connections=8, pause=0.02):
+    def __init__(self, url, connections=8, pause=0.02, name=""):
         parts = urllib.parse.urlsplit(url)
         self.host, self.port = parts.hostname, parts.port or 80
-        self.pause = pause
-        self.rows = {}  # acknowledged: number to text
-        self.unknown = set()  # texts of writes of which nobody knows
+        self.pause, self.name = pause, name
+        self.rows = {}  # acknowledged: text to number and time
+        self.texts = []
         self.answers = collections.Counter()
         self.failures = []  # time, what was asked, what came
         self.longest = 0.0
@@ -45,62 +45,53 @@ class Load:
             thread.join()
         return self
 
+    def acknowledged(self):
+        """The rows so far, each with the time of its answer."""
+        with self.lock:
+            return {text: at for text, (_, at) in self.rows.items()}
+
     def mark(self):
-        """What there is so far, and a new count of the longest answer."""
+        """The counts so far, and the longest answer since the last mark."""
         with self.lock:
             longest, self.longest = self.longest, 0.0
-            return {"answers": sum(self.answers.values()), "failures": len(self.failures),
-                    "rows": len(self.rows), "longest": longest}
+            return sum(self.answers.values()), len(self.failures), longest
 
     def run(self, number):
-        # From one to the next, so that the connection itself is part of what must not break.
-        connection = [None]
         count = 0
         while not self.ended.is_set():
-            text = f"{number}-{count}-{random.random()}"
             count += 1
-            row = self.ask(connection, "POST", "/rows", text)
+            text = f"{self.name}-{number}-{count}-{random.getrandbits(64):016x}"
+            row = self.ask("POST", "/rows", text)
             if row is not None:
                 with self.lock:
-                    self.rows[int(row)] = text
-                    older = random.choice(list(self.rows)) if len(self.rows) < 1000 else random.randint(1, int(row))
-                for wanted in {int(row), older}:
-                    self.look(connection, wanted)
+                    self.rows[text] = (row, time.time())
+                    self.texts.append(text)
+                    older = random.choice(self.texts)
+                self.look(text)
+                self.look(older)
             time.sleep(self.pause)
 
-    def look(self, connection, row):
+    def look(self, text):
         with self.lock:
-            expected = self.rows.get(row)
-        if expected is None:
-            return
-        text = self.ask(connection, "GET", f"/rows/{row}", None)
-        if text is not None and text != expected:
-            self.fail(time.time(), f"GET /rows/{row}", f"{text!r}, not {expected!r}")
+            row = self.rows[text][0]
+        found = self.ask("GET", f"/rows/{row}")
+        if found is not None and found != text:
+            self.fail(time.time(), f"GET /rows/{row}", f"{found!r}, not {text!r}")
 
-    def ask(self, connection, method, path, body):
+    def ask(self, method, path, body=None):
         begin = time.time()
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
         try:
-            if connection[0] is None:
-                connection[0] = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
-            headers = {"content-type": "text/plain"} if body is not None else {}
-            connection[0].request(method, path, body=body, headers=headers)
-            answer = connection[0].getresponse()
-            text = answer.read().decode(errors="replace")
-            if answer.will_close:
-                connection[0].close()
-                connection[0] = None
-            status = answer.status
+            connection.request(method, path, body=body)
+            answer = connection.getresponse()
+            status, text = answer.status, answer.read().decode(errors="replace")
         except Exception as error:  # whatever it was, the visitor got no answer
-            if connection[0] is not None:
-                connection[0].close()
-            connection[0] = None
             status, text = type(error).__name__, str(error)
+        connection.close()
         took = time.time() - begin
         with self.lock:
             self.answers[status] += 1
             self.longest = max(self.longest, took)
-            if status != 200 and body is not None:
-                self.unknown.add(body)
         if status != 200:
             self.fail(begin, f"{method} {path}", f"{status} after {took:.2f} s: {text[:200]}")
             return None
@@ -111,7 +102,7 @@ class Load:
             self.failures.append((at, what, why))
 
     def report(self):
-        lines = [f"answers {dict(self.answers)}, {len(self.rows)} rows, longest {self.longest:.2f} s"]
+        lines = [f"answers {dict(self.answers)}, {len(self.rows)} rows"]
         for at, what, why in self.failures[:10]:
             clock = time.strftime("%T", time.localtime(at)) + f".{int(at % 1 * 1000):03d}"
             lines.append(f"  {clock} {what}: {why}")
@@ -123,11 +114,8 @@ def main():
     connections = int(sys.argv[3]) if len(sys.argv) > 3 else 8
     load = Load(url, connections).start()
     time.sleep(seconds)
-    load.stop()
-    print(load.report())
-    if len(sys.argv) > 4:
-        with open(sys.argv[4], "w") as file:
-            file.writelines(f"{number} {text}\n" for number, text in sorted(load.rows.items()))
+    _, _, longest = load.stop().mark()
+    print(f"{load.report()}, longest {longest:.2f} s")
     sys.exit(1 if load.failures else 0)
 
 

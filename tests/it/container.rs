@@ -102,6 +102,9 @@ async fn it_needs_no_rights_and_writes_nowhere_but_to_its_data() {
     container.healthy().await;
     add_monitor(&container, "Bakery").await;
     assert!(page(&container).await.contains("Bakery"));
+    // A cache that cannot be opened costs no request, and would go unnoticed.
+    let files = container.execute(&["ls", "/data"]).out;
+    assert!(files.contains("cache.sqlite3\n"), "{files}");
     assert_stops(&container);
     // Without a volume there is nowhere to write, and it says so.
     let bare = Container::run(&options[1..], shipped());
