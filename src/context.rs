@@ -23,6 +23,8 @@ pub struct Context<S = NoSettings> {
     pub queue: Queue,
     /// The site's own settings, `[site]`.
     pub settings: Arc<S>,
+    /// The address that visitors know, `server.url` without a slash at its end; empty where it is not known.
+    pub url: Arc<str>,
 }
 
 impl<S> Context<S> {
@@ -34,7 +36,15 @@ impl<S> Context<S> {
             cache,
             queue,
             settings,
+            url: Arc::default(),
         }
+    }
+
+    /// Says at which address visitors know the site.
+    #[must_use]
+    pub fn with_url(mut self, url: &str) -> Self {
+        self.url = url.trim_end_matches('/').into();
+        self
     }
 }
 
@@ -46,6 +56,7 @@ impl<S> Clone for Context<S> {
             cache: self.cache.clone(),
             queue: self.queue.clone(),
             settings: Arc::clone(&self.settings),
+            url: Arc::clone(&self.url),
         }
     }
 }

@@ -206,7 +206,8 @@ impl<S: Section> App<S> {
         let cache = Cache::open(&config.cache, clock).await;
         let queue = Queue::new(database.clone());
         let settings = Arc::new(config.site);
-        let context = Context::new(database, cache, queue.clone(), settings);
+        let context =
+            Context::new(database, cache, queue.clone(), settings).with_url(&config.server.url);
         let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
         let routes = self.routes.with_state(context.clone());
         let database = &context.database;
@@ -279,6 +280,7 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     Database::refuse(&config.database)?;
     let _lock = lock(&config.database.path)?;
     let environment = config.environment.clone();
+    let url = (!config.server.url.is_empty()).then(|| config.server.url.clone());
     let stop_time = config.server.stop();
     let site = tokio::select! {
         site = app.open(config, Clock::system()) => site?,
@@ -286,7 +288,7 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
         () = late(&stop, stop_time) => return Ok(()),
     };
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(environment, "listening on http://{address}");
+        tracing::info!(environment, url, "listening on http://{address}");
     }
     tokio::select! {
         served = site.serve(listener, stop.soon) => served,

@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod copying;
+mod health;
 mod jobs;
 mod migrate;
 mod recover;
@@ -71,6 +72,8 @@ enum Command {
     },
     /// Print how many jobs there are in each state
     Jobs,
+    /// Ask the running site whether it is up, for the health check of a container
+    Health,
 }
 
 /// Runs a site: reads the command line and the settings, and does what they say.
@@ -96,6 +99,9 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     if let Command::Config = command {
         return print(&config.to_string());
     }
+    if let Command::Health = command {
+        return health::run(&config.server);
+    }
     logs::init(&config.log, &config.environment);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -110,7 +116,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Restore { file } => restore::run(&config, &file).await,
             Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,
-            Command::Config => Ok(()),
+            Command::Config | Command::Health => Ok(()),
         }
     });
     runtime.shutdown_timeout(LEFT_BEHIND);

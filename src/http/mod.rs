@@ -31,6 +31,7 @@ pub use self::handover::Status;
 pub use self::handover::addresses;
 pub use self::layers::router;
 pub use self::settings::Settings;
+pub(crate) use self::settings::is_url;
 
 /// Answers requests until `stop`, then finishes those in flight.
 ///

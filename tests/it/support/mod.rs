@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod containers;
 pub(crate) mod fake;
+pub(crate) mod docker;
 pub(crate) mod jobs;
 pub(crate) mod kills;
 pub(crate) mod log;
