@@ -8,6 +8,7 @@ use axum::extract::FromRef;
 use crate::cache::Cache;
 use crate::database::Database;
 use crate::queue::Queue;
+use crate::replication::Replica;
 use crate::settings::NoSettings;
 
 /// One of each handle, and the site's own settings. Cloning is cheap.
@@ -21,6 +22,8 @@ pub struct Context<S = NoSettings> {
     pub cache: Cache,
     /// The queue in the database.
     pub queue: Queue,
+    /// The copy of the database in a bucket, if there is one.
+    pub replica: Replica,
     /// The site's own settings, `[site]`.
     pub settings: Arc<S>,
     /// The address that visitors know, `server.url` without a slash at its end; empty where it is not known.
@@ -35,6 +38,7 @@ impl<S> Context<S> {
             database,
             cache,
             queue,
+            replica: Replica::default(),
             settings,
             url: Arc::default(),
         }
@@ -55,6 +59,7 @@ impl<S> Clone for Context<S> {
             database: self.database.clone(),
             cache: self.cache.clone(),
             queue: self.queue.clone(),
+            replica: self.replica.clone(),
             settings: Arc::clone(&self.settings),
             url: Arc::clone(&self.url),
         }
@@ -85,6 +90,12 @@ impl<S> FromRef<Context<S>> for Cache {
 impl<S> FromRef<Context<S>> for Queue {
     fn from_ref(context: &Context<S>) -> Self {
         context.queue.clone()
+    }
+}
+
+impl<S> FromRef<Context<S>> for Replica {
+    fn from_ref(context: &Context<S>) -> Self {
+        context.replica.clone()
     }
 }
 

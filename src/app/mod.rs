@@ -2,6 +2,7 @@
 
 mod lock;
 mod site;
+mod start;
 
 use std::fmt;
 use std::path::Path;
@@ -35,8 +36,12 @@ use crate::settings::NoSettings;
 use crate::settings::Section;
 use crate::shutdown;
 
+pub(crate) use self::lock::is_locked;
 pub(crate) use self::lock::lock;
 pub use self::site::Site;
+pub(crate) use self::start::answers;
+pub(crate) use self::start::replicate;
+pub(crate) use self::start::start;
 
 use self::site::OnDamage;
 
@@ -210,9 +215,9 @@ impl<S: Section> App<S> {
             Context::new(database, cache, queue.clone(), settings).with_url(&config.server.url);
         let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
         let routes = self.routes.with_state(context.clone());
-        let database = &context.database;
+        let (database, replica) = (&context.database, &context.replica);
         Ok(Site {
-            router: http::router(routes, self.assets, &config.server, database),
+            router: http::router(routes, self.assets, &config.server, (database, replica)),
             keeper: Keeper::new(database.clone(), &config.database),
             on_damage: self.on_damage,
             worker: Worker::new(

@@ -177,6 +177,20 @@ pub(super) struct Running<S> {
 }
 
 impl<S: Section> Running<S> {
+    /// Adds a part: it is waited for at the end like the others.
+    pub(super) fn add(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.parts.spawn(async move {
+            stop.cancelled().await;
+            part.await;
+            name
+        });
+    }
+
     /// Waits until a part ends by itself, which none should, and says which.
     pub(super) async fn ended(&mut self) -> String {
         match self.parts.join_next().await {

@@ -34,7 +34,7 @@ pub(super) async fn run<S: Section>(config: &Config<S>, arguments: &Arguments) -
         return print("free: nobody has ever had it\n");
     };
     if arguments.release {
-        release(config, &bucket, &record).await?;
+        release(&bucket, &record).await?;
         return print("given back\n");
     }
     print(&text(&record))
@@ -60,7 +60,7 @@ fn text(record: &Record) -> String {
     text
 }
 
-async fn release<S: Section>(config: &Config<S>, bucket: &Bucket, record: &Record) -> Result<()> {
+async fn release(bucket: &Bucket, record: &Record) -> Result<()> {
     let Some(holder) = &record.holder else {
         return Err(Error::Unsound("nobody holds it".to_owned()));
     };
@@ -70,5 +70,5 @@ async fn release<S: Section>(config: &Config<S>, bucket: &Bucket, record: &Recor
             holder.id
         )));
     }
-    Ok(replication::release(bucket, &config.replication, record).await?)
+    Ok(replication::release(bucket, record).await?)
 }

@@ -5,8 +5,10 @@ mod check;
 mod copying;
 mod health;
 mod jobs;
+mod lease;
 mod migrate;
 mod recover;
+mod replicate;
 mod restore;
 
 use std::io::Write as _;
@@ -44,6 +46,12 @@ struct Cli {
 enum Command {
     /// Serve the site, run its jobs and its schedule (what happens without a command)
     Serve,
+    /// Run the site as a container does: take the lease, restore, migrate, serve, replicate, hand over at the end
+    Start,
+    /// Say who holds the lease, and where the data is
+    Lease(lease::Arguments),
+    /// Copy the database to the bucket, without a site
+    Replicate(replicate::Arguments),
     /// Apply the migrations that the database lacks
     Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
@@ -110,6 +118,9 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve => app::serve(app, config).await,
+            Command::Start => app::start(app, config).await,
+            Command::Lease(arguments) => lease::run(&config, &arguments).await,
+            Command::Replicate(arguments) => replicate::run(&config, &arguments).await,
             Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Backup { file } => backup::run(&config, &file).await,
             Command::Recover { to } => recover::run(&app, &config, to),

@@ -79,7 +79,7 @@ mod tests {
     fn it_closes_by_itself_and_opens_again_when_extended() {
         let fence = Fence::closed();
         assert!(!fence.is_open());
-        fence.extend(Fence::now() + Duration::from_secs(60));
+        fence.extend(Fence::now() + Duration::from_mins(1));
         assert!(fence.is_open());
         // An answer that comes late takes nothing away.
         fence.extend(Duration::from_secs(1));
@@ -91,7 +91,7 @@ mod tests {
         let fence = Fence::open();
         assert!(fence.is_open());
         fence.shut();
-        fence.extend(Fence::now() + Duration::from_secs(60));
+        fence.extend(Fence::now() + Duration::from_mins(1));
         assert!(!fence.is_open());
     }
 }

@@ -19,16 +19,17 @@ use crate::database::Database;
 use crate::http::Progress;
 use crate::http::Role;
 use crate::http::Status;
+use crate::replication::Replica;
 
 /// A database that needs longer to do nothing is too busy to be called ready.
 const TIME: Duration = Duration::from_secs(2);
 
 /// `/up` answers as long as the process does; `/ready` says whether the database can be read and written.
-pub(super) fn routes(database: &Database) -> Router {
+pub(super) fn routes(database: &Database, replica: &Replica) -> Router {
     Router::new()
         .route("/up", get(async || "up\n"))
         .route("/ready", get(ready))
-        .with_state(database.within(TIME))
+        .with_state((database.within(TIME), replica.clone()))
 }
 
 /// Answers `/up` for a container behind a front: with 503 once it is told to stop, so that the proxy looks elsewhere.
@@ -38,6 +39,10 @@ pub(super) fn up(method: &Method, status: Status) -> Response {
     }
     match status.role {
         Role::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
+        // The platform would stop the container that serves.
+        Role::Rehearsing => {
+            (StatusCode::SERVICE_UNAVAILABLE, "trying the migrations\n").into_response()
+        }
         _ => "up\n".into_response(),
     }
 }
@@ -54,6 +59,10 @@ pub(super) fn role(method: &Method, status: Status) -> Response {
         Role::Standby => (
             None,
             Some("another container serves: requests are passed on to it"),
+        ),
+        Role::Rehearsing => (
+            Some("the migrations are tried on a copy; another container serves"),
+            None,
         ),
         Role::Starting => (Some("the site is starting"), None),
         Role::Restoring => (Some("the database is being restored"), None),
@@ -113,8 +122,9 @@ async fn writable(database: &Database) -> database::Result<()> {
     database.has_room().await
 }
 
-async fn ready(State(database): State<Database>) -> Response {
-    let mut problems = Vec::new();
+async fn ready(State((database, replica)): State<(Database, Replica)>) -> Response {
+    let (mut problems, mut warnings) = replica.concerns();
+    warnings.extend_from_slice(database.warnings());
     if let Some(damage) = database.damage() {
         problems.push(format!(
             "the database is damaged (found {}): it can be read as far as it is sound, and takes no writes",
@@ -133,7 +143,7 @@ async fn ready(State(database): State<Database>) -> Response {
         since: None,
         progress: None,
         problems,
-        warnings: database.warnings().to_vec(),
+        warnings,
     };
     readiness.answer()
 }

@@ -37,14 +37,20 @@ use crate::http::error::REQUEST_ID;
 use crate::http::error::explain;
 use crate::http::error::text;
 use crate::http::health;
+use crate::replication::Replica;
 
 /// Puts the framework's routes beside a site's, and the layers around both.
 ///
 /// The site's routes must have their state already (`with_state`).
-pub fn router(routes: Router, assets: Assets, settings: &Settings, database: &Database) -> Router {
+pub fn router(
+    routes: Router,
+    assets: Assets,
+    settings: &Settings,
+    (database, replica): (&Database, &Replica),
+) -> Router {
     let (own, look) = own();
     let routes = routes
-        .merge(health::routes(database))
+        .merge(health::routes(database, replica))
         .merge(own.merge(assets).routes());
     layers(routes, look, settings)
 }

@@ -1,6 +1,7 @@
 //! The record: who may write, and where the data is.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -77,7 +78,12 @@ fn random(bytes: usize) -> String {
     SystemRandom::new()
         .fill(&mut random)
         .expect("a system without random numbers cannot run TLS either");
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes);
+    for byte in random {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 impl Record {

@@ -74,7 +74,7 @@ impl Watch {
 /// Until when a holder may write whose renewal, or whose taking, was sent at `sent`.
 #[must_use]
 pub fn end_of_right(sent: Duration, lease: Duration) -> Duration {
-    sent + lease - lease / MARGIN
+    sent + lease.saturating_sub(lease / MARGIN)
 }
 
 /// How long after one renewal the next one is due.

@@ -41,7 +41,7 @@ async fn nothing_is_written_behind_a_closed_fence() {
     let fence = Fence::closed();
     let database = open(&folder, fence.clone());
     assert!(matches!(insert(&database).await, Err(Error::Fenced)));
-    fence.extend(Fence::now() + Duration::from_secs(60));
+    fence.extend(Fence::now() + Duration::from_mins(1));
     insert(&database).await.unwrap();
     fence.shut();
     let error = insert(&database).await.unwrap_err();

@@ -49,6 +49,16 @@ impl HandoverSettings {
         }
     }
 
+    /// How long the platform waits between its stop signal and its kill.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        let grace_ms = match self.grace_ms {
+            Auto::Given(grace_ms) => grace_ms,
+            Auto::Auto => DOCKER_GRACE_MS,
+        };
+        Duration::from_millis(grace_ms)
+    }
+
     /// How long a request may wait.
     #[must_use]
     pub fn hold(&self) -> Duration {

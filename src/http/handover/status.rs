@@ -7,6 +7,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Another container serves, and this one tries its migrations on a copy before it is healthy.
+    Rehearsing,
     /// Another container serves, and requests are passed on to it.
     Standby,
     /// It has begun, and does not know yet whether another container serves; or it opens its files.
