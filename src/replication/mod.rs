@@ -5,8 +5,10 @@
 
 mod bucket;
 mod error;
+mod generations;
 mod record;
 mod settings;
+mod stamp;
 
 pub use self::bucket::Bucket;
 pub use self::bucket::Object;
@@ -15,6 +17,9 @@ pub use self::bucket::Transfer;
 pub use self::bucket::Version;
 pub use self::error::Error;
 pub use self::error::Result;
+pub use self::generations::Generation;
+pub use self::generations::Generations;
+pub use self::generations::Pruned;
 pub use self::record::Holder;
 pub use self::record::Record;
 pub use self::settings::ConditionalWrites;
