@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::config;
 use crate::database;
 use crate::queue;
+use crate::replication;
 
 /// A result of the whole program.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -19,6 +20,9 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] database::Error),
+    /// The replica failed, or the lease.
+    #[error(transparent)]
+    Replication(#[from] replication::Error),
     /// The jobs or the schedule of the site are wrong.
     #[error(transparent)]
     Queue(#[from] queue::Error),

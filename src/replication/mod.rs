@@ -8,6 +8,7 @@ mod error;
 mod generations;
 mod record;
 mod settings;
+mod snapshots;
 mod stamp;
 
 pub use self::bucket::Bucket;
@@ -27,3 +28,7 @@ pub use self::settings::Conflict;
 pub use self::settings::Outage;
 pub use self::settings::Settings;
 pub use self::settings::SnapshotSettings;
+pub use self::snapshots::Snapshot;
+pub use self::snapshots::SnapshotStatus;
+pub use self::snapshots::Snapshots;
+pub use self::snapshots::Stage;

@@ -32,6 +32,7 @@ mod queue;
 mod recover;
 mod restore;
 mod schedule;
+mod snapshots;
 mod start;
 mod stats;
 mod tidy;

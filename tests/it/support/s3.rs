@@ -100,7 +100,6 @@ impl S3 {
     }
 
     /// The variables that make a program replicate to `path` in this bucket.
-    #[expect(dead_code, reason = "the tests of the snapshots use it")]
     pub(crate) fn variables(&self, path: &str) -> Vec<(String, String)> {
         [
             ("BUCKET", BUCKET.to_owned()),
