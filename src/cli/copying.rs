@@ -2,10 +2,14 @@
 
 use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::database::Progress;
+use crate::replication::Stage;
+use crate::replication::Transfer;
 
 /// Often enough to be seen moving.
 const EVERY: Duration = Duration::from_millis(100);
@@ -31,12 +35,22 @@ impl Meter {
 
     pub(super) fn show(&mut self, progress: Progress) {
         let is_done = progress.pages_done == progress.pages;
+        self.write(is_done, |time| line(progress, time));
+    }
+
+    /// Shows how far a part of the work is that is no copy of a database.
+    fn show_transfer(&mut self, what: &str, step: Transfer) {
+        let is_done = step.done == step.bytes;
+        self.write(is_done, |_| transfer_line(what, step));
+    }
+
+    fn write(&mut self, is_done: bool, line: impl FnOnce(Duration) -> String) {
         let is_due = self.last.is_none_or(|last| last.elapsed() >= EVERY);
         if !self.is_shown || !(is_due || is_done) {
             return;
         }
         self.last = Some(Instant::now());
-        write(&line(progress, self.start.elapsed()));
+        write(&line(self.start.elapsed()));
     }
 }
 
@@ -44,6 +58,27 @@ impl Drop for Meter {
     fn drop(&mut self) {
         if self.last.is_some() {
             write("");
+        }
+    }
+}
+
+/// The same for work that several threads do, one after another.
+#[derive(Debug)]
+pub(super) struct SharedMeter(Mutex<Meter>);
+
+impl SharedMeter {
+    pub(super) fn start() -> Self {
+        Self(Mutex::new(Meter::start()))
+    }
+
+    pub(super) fn show(&self, stage: Stage) {
+        let mut meter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match stage {
+            Stage::Copying(progress) => meter.show(progress),
+            Stage::Packing(step) => meter.show_transfer("packing", step),
+            Stage::Sending(step) => meter.show_transfer("sending", step),
+            Stage::Fetching(step) => meter.show_transfer("fetching", step),
+            Stage::Unpacking(step) => meter.show_transfer("unpacking", step),
         }
     }
 }
@@ -65,6 +100,11 @@ fn line(progress: Progress, time: Duration) -> String {
         megabytes(done),
         megabytes(u64::try_from(a_second).unwrap_or(u64::MAX))
     )
+}
+
+fn transfer_line(what: &str, step: Transfer) -> String {
+    let percent = step.done.saturating_mul(100) / step.bytes.max(1);
+    format!("{percent:>3} % {:>10} {what}", megabytes(step.done))
 }
 
 /// Writes over the line that stands there.
@@ -96,5 +136,14 @@ mod tests {
             line(progress(1_000), Duration::ZERO),
             "copied; checking the copy"
         );
+    }
+
+    #[test]
+    fn the_line_of_a_part_says_which_it_is() {
+        let step = Transfer {
+            done: 1_500_000,
+            bytes: 3_000_000,
+        };
+        assert_eq!(transfer_line("sending", step), " 50 %     1.5 MB sending");
     }
 }

@@ -56,22 +56,16 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
     Config,
-    /// Copy the database to a new file, beside a running server or without one, and check the copy
-    Backup {
-        /// The file to make
-        file: PathBuf,
-    },
+    /// Copy the database to a new file or to the bucket, beside a running server or without one, and check the copy
+    Backup(backup::Arguments),
     /// Bring what can be read of a damaged database into a new file
     Recover {
         /// The file to make; the database's name with .recovered by default
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
-    /// Put a copy of another file in the place of the database, and keep what was there
-    Restore {
-        /// The file to take, which `backup` or `recover` has made
-        file: PathBuf,
-    },
+    /// Put a copy of another file, or of a snapshot, in the place of the database, and keep what was there
+    Restore(restore::Arguments),
     /// Read both files and say whether they are sound
     Check {
         /// Compare the indexes with their tables too, and follow every foreign key
@@ -122,9 +116,9 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Lease(arguments) => lease::run(&config, &arguments).await,
             Command::Replicate(arguments) => replicate::run(&config, &arguments).await,
             Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
-            Command::Backup { file } => backup::run(&config, &file).await,
+            Command::Backup(arguments) => backup::run(&app, &config, &arguments).await,
             Command::Recover { to } => recover::run(&app, &config, to),
-            Command::Restore { file } => restore::run(&config, &file).await,
+            Command::Restore(arguments) => restore::run(&config, &arguments).await,
             Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,
             Command::Config | Command::Health => Ok(()),

@@ -2,20 +2,57 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::path::PathBuf;
 
 use crate::app;
 use crate::cache::Cache;
 use crate::cli::copying::Meter;
+use crate::cli::copying::SharedMeter;
 use crate::cli::copying::megabytes;
 use crate::cli::print;
 use crate::config::Config;
 use crate::database::Clock;
 use crate::database::Restore;
+use crate::database::real_path;
 use crate::error::Result;
+use crate::replication::Snapshots;
 use crate::settings::Section;
 
-pub(super) async fn run<S: Section>(config: &Config<S>, from: &Path) -> Result<()> {
+/// What is put in the place of the database.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Arguments {
+    /// The file to take, which `backup` or `recover` has made
+    file: Option<PathBuf>,
+    /// The snapshot to take, which `backup --list` names, or latest
+    #[arg(long, value_name = "NAME")]
+    from_snapshot: Option<String>,
+}
+
+pub(super) async fn run<S: Section>(config: &Config<S>, arguments: &Arguments) -> Result<()> {
     let _lock = app::lock(&config.database.path)?;
+    match (&arguments.file, &arguments.from_snapshot) {
+        (Some(file), _) => put(config, file, &file.display().to_string()).await,
+        (None, Some(name)) => from_snapshot(config, name).await,
+        // One of them is required.
+        (None, None) => Ok(()),
+    }
+}
+
+async fn from_snapshot<S: Section>(config: &Config<S>, name: &str) -> Result<()> {
+    let snapshots = Snapshots::new(&config.snapshots, &[])?;
+    let snapshot = snapshots.find(name).await?;
+    let name = format!("the snapshot {}", snapshot.name);
+    let meter = SharedMeter::start();
+    let beside = real_path(&config.database.path);
+    let put = async |file: &Path| put(config, file, &name).await;
+    snapshots
+        .fetch(&snapshot, &beside, move |stage| meter.show(stage), put)
+        .await
+}
+
+/// Puts a copy of the file in place, and tells of it by `name`.
+async fn put<S: Section>(config: &Config<S>, from: &Path, name: &str) -> Result<()> {
     let clock = Clock::system();
     let mut meter = Meter::start();
     let settings = &config.database;
@@ -30,9 +67,8 @@ pub(super) async fn run<S: Section>(config: &Config<S>, from: &Path) -> Result<(
     }
     let restored = prepared.finish()?;
     let mut text = format!(
-        "{}: restored from {} ({}, verified)\n",
+        "{}: restored from {name} ({}, verified)\n",
         restored.path.display(),
-        from.display(),
         megabytes(restored.bytes)
     );
     // Writing to a String cannot fail.

@@ -19,6 +19,7 @@ pub mod rules;
 mod settings;
 mod stamp;
 pub(crate) mod volume;
+mod snapshots;
 
 pub use self::bucket::Bucket;
 pub use self::bucket::Object;
@@ -55,3 +56,7 @@ pub use self::settings::Conflict;
 pub use self::settings::Outage;
 pub use self::settings::Settings;
 pub use self::settings::SnapshotSettings;
+pub use self::snapshots::Snapshot;
+pub use self::snapshots::SnapshotStatus;
+pub use self::snapshots::Snapshots;
+pub use self::snapshots::Stage;

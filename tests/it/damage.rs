@@ -282,7 +282,9 @@ async fn damaged_site(folder: &TempDir, webhook: &Webhook) -> (TestProcess, Stri
     let target = Target::answers("hello").await;
     let builder = || TestProcess::builder().folder(folder.path());
     let site = builder().start().await;
-    let expected = json!({"ready": true, "problems": [], "warnings": []});
+    let expected = json!({
+        "ready": true, "role": "serving", "progress": null, "problems": [], "warnings": [],
+    });
     assert_eq!(ready(&site).await, (200, expected));
     let monitor = Monitor::new("a monitor of some name", &target.url("/"));
     let page = monitor.create(&client(), &site).await;

@@ -43,6 +43,7 @@ mod replica;
 mod replica_damage;
 mod restore;
 mod schedule;
+mod snapshots;
 mod start;
 mod stats;
 mod tidy;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use houseboat::database::Clock;
 use houseboat::database::Database;
@@ -19,6 +20,7 @@ use crate::database::settings;
 use crate::database::texts;
 use crate::migrations::MORE;
 use crate::support::mounts;
+use crate::support::waiting::wait_for;
 
 const INFIX: &str = ".before-migration-";
 
@@ -203,7 +205,15 @@ async fn there_is_no_way_down_but_a_copy_to_name() {
 #[tokio::test]
 async fn a_dry_run_says_what_would_be_done_and_only_reads() {
     let (folder, database) = database().await;
+    let checkpoints = database.stats().await.checkpoints;
     insert(&database, "in the WAL").await.unwrap();
+    // The writer brings the WAL home when it is idle, and is not to do so between two looks.
+    wait_for(
+        "checkpoint of an idle writer",
+        Duration::from_secs(20),
+        async || (database.stats().await.checkpoints > checkpoints).then_some(()),
+    )
+    .await;
     let content = || {
         let names = names(folder.path()).into_iter();
         // The -shm is what readers write their marks in.

@@ -65,9 +65,9 @@ fn code(text: &str) -> &str {
     if is_word { code } else { "" }
 }
 
-/// Whether there is no such object, in a bucket that is there.
+/// Whether there is no such object, in a bucket that is there. The status alone may be any server's.
 pub(super) fn is_missing(error: &object_store::Error) -> bool {
-    Answer::of(error).is_some_and(|answer| answer.status == 404 && answer.code != "NoSuchBucket")
+    Answer::of(error).is_some_and(|answer| answer.status == 404 && answer.code == "NoSuchKey")
 }
 
 /// What an error means, in words that hold nothing secret.
