@@ -152,7 +152,8 @@ impl Group {
     pub(super) fn run(&mut self, options: &Options, running: Running) {
         self.slow.watch(&self.connection);
         let checkpoints = Arc::clone(&self.shared.checkpoints);
-        let mut wal = Wal::keep(&self.connection, options, running, checkpoints);
+        let is_others = Arc::clone(&self.shared.is_others_wal);
+        let mut wal = Wal::keep(&self.connection, options, running, checkpoints, is_others);
         if let Err(error) = patience::set(&self.connection, self.busy_timeout) {
             tracing::warn!(%error, "another process is waited for in SQLite's own way");
         }

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub(super) struct Wal {
     cut_at: Option<Instant>,
     word_at: Option<Instant>,
     checkpoints: Arc<AtomicU64>,
+    /// Whether another process brings the WAL home.
+    is_others: Arc<AtomicBool>,
 }
 
 /// The answer of a checkpoint: pages in the WAL, and how many of them are in the file.
@@ -98,6 +101,7 @@ impl Wal {
         options: &Options,
         running: Running,
         checkpoints: Arc<AtomicU64>,
+        is_others: Arc<AtomicBool>,
     ) -> Self {
         // In place of SQLite's own, which would checkpoint before the commit has been answered.
         connection.wal_hook(Some(|_, pages| {
@@ -117,6 +121,7 @@ impl Wal {
             cut_at: None,
             word_at: None,
             checkpoints,
+            is_others,
         }
     }
 
@@ -171,6 +176,11 @@ impl Wal {
     }
 
     fn checkpoint(&mut self, connection: &Connection) {
+        // Beyond that, whoever should has not done so for long.
+        if self.is_others.load(Ordering::Relaxed) && WRITTEN.get() < PINNED_PAGES_REPLICATED {
+            self.is_home = true;
+            return;
+        }
         match checkpoint(connection, "PASSIVE") {
             Ok(progress) => {
                 self.is_home = !progress.is_busy && progress.home == progress.pages;

@@ -5,6 +5,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     pub(super) running: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) checkpoints: Arc<AtomicU64>,
+    /// Whether another process brings the WAL into the file.
+    pub(super) is_others_wal: Arc<AtomicBool>,
 }
 
 /// A write that waits, whatever it returns.
@@ -240,6 +243,13 @@ impl Writer {
             commits.load(Ordering::Relaxed),
             checkpoints.load(Ordering::Relaxed),
         )
+    }
+
+    /// Leaves it to another process to bring the WAL into the file, or takes it back.
+    pub(super) fn leave_the_wal(&self, is_others: bool) {
+        self.shared
+            .is_others_wal
+            .store(is_others, Ordering::Relaxed);
     }
 
     /// Ends the thread once what waits is stored.

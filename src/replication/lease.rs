@@ -26,6 +26,9 @@ use crate::replication::rules::Watch;
 /// The object that the record is in, in the site's folder.
 const RECORD: &str = "lease.json";
 
+/// How often a write is tried that meets an own one.
+const TRIES: u32 = 3;
+
 /// Without conditional writes: how long after a write it is looked whether it is still there.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -108,9 +111,13 @@ impl Candidate {
         } else {
             self.write_and_look(&record).await
         };
-        let version = match written {
-            Ok(version) => version,
-            Err(Error::Conflict(_)) => return Ok(None),
+        let (record, version) = match written {
+            Ok(version) => (record, version),
+            // Of an own write the answer may have been lost.
+            Err(Error::Conflict(_)) => match read(&self.bucket).await? {
+                Some((found, version)) if is_same_holder(&found, &record) => (found, version),
+                _ => return Ok(None),
+            },
             Err(error) => return Err(error),
         };
         fence.extend(rules::end_of_right(sent, self.lease));
@@ -211,7 +218,8 @@ impl Lease {
             Err(Error::Lost(_)) => {}
             Err(error) => {
                 self.tell_of(error);
-                if self.0.outage == Outage::Serve {
+                let is_outage = matches!(error, Error::Unreachable(_) | Error::Refused(_));
+                if is_outage && self.0.outage == Outage::Serve {
                     let end = rules::end_of_right(tried, self.0.lease);
                     self.0.fence.extend(end);
                 }
@@ -222,8 +230,7 @@ impl Lease {
 
     async fn try_to_renew(&self) -> Result<()> {
         let mut held = self.0.held.lock().await;
-        let next = held.record.renewed();
-        self.write(&mut held, next).await
+        self.write(&mut held, |next| next).await
     }
 
     fn tell_of(&self, error: &Error) {
@@ -244,11 +251,11 @@ impl Lease {
     /// As [`Lease::renew`].
     pub async fn set_generation(&self, generation: &str) -> Result<()> {
         let mut held = self.0.held.lock().await;
-        let next = Record {
+        let change = |next| Record {
             generation: Some(generation.to_owned()),
-            ..held.record.renewed()
+            ..next
         };
-        self.write(&mut held, next).await
+        self.write(&mut held, change).await
     }
 
     /// Gives it back, so that another one may take it at once; this process must not write any more.
@@ -261,12 +268,12 @@ impl Lease {
     pub async fn release(&self, whole: Option<String>) -> Result<()> {
         self.0.fence.shut();
         let mut held = self.0.held.lock().await;
-        let released = held.record.released();
-        let next = Record {
-            generation: whole.or_else(|| released.generation.clone()),
-            ..released
+        let change = |next: Record| Record {
+            holder: None,
+            generation: whole.clone().or(next.generation),
+            ..next
         };
-        self.write(&mut held, next).await
+        self.write(&mut held, change).await
     }
 
     /// Records the point in time that was restored by request.
@@ -276,27 +283,38 @@ impl Lease {
     /// As [`Lease::renew`].
     pub async fn set_point(&self, point: Option<jiff::Timestamp>) -> Result<()> {
         let mut held = self.0.held.lock().await;
-        let next = Record {
-            point,
-            ..held.record.renewed()
-        };
-        self.write(&mut held, next).await
+        self.write(&mut held, |next| Record { point, ..next }).await
     }
 
-    async fn write(&self, held: &mut MutexGuard<'_, Held>, next: Record) -> Result<()> {
-        let sent = Fence::now();
-        let version = match self.replace(&next, &held.version).await {
-            Err(Error::Conflict(_)) => self.look_again(&held.record, &next).await?,
-            written => written?,
-        };
-        let is_held = next.holder.is_some();
-        held.record = next;
-        held.version = version;
-        if is_held {
-            let end = rules::end_of_right(sent, self.0.lease);
-            self.0.fence.extend(end);
+    /// Writes what `change` makes of the record, with a beat that no try before has had.
+    ///
+    /// Whoever watches takes two records with one beat for one, and one that was sent and not answered may be there.
+    async fn write(
+        &self,
+        held: &mut MutexGuard<'_, Held>,
+        change: impl Fn(Record) -> Record,
+    ) -> Result<()> {
+        for _ in 0..TRIES {
+            let next = change(held.record.renewed());
+            held.record.beat = next.beat;
+            let sent = Fence::now();
+            match self.replace(&next, &held.version).await {
+                Ok(version) => {
+                    if next.holder.is_some() {
+                        let end = rules::end_of_right(sent, self.0.lease);
+                        self.0.fence.extend(end);
+                    }
+                    held.record = next;
+                    held.version = version;
+                    return Ok(());
+                }
+                Err(Error::Conflict(_)) => self.look_again(held).await?,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Err(Error::Unreachable(format!(
+            "{RECORD} changes while it is written"
+        )))
     }
 
     async fn replace(&self, next: &Record, version: &Version) -> Result<Version> {
@@ -312,10 +330,12 @@ impl Lease {
     }
 
     /// What is there is not what was expected: an own write of which no answer came, nothing at all, or another holder.
-    async fn look_again(&self, held: &Record, next: &Record) -> Result<Version> {
+    async fn look_again(&self, held: &mut MutexGuard<'_, Held>) -> Result<()> {
         match read(&self.0.bucket).await? {
-            Some((found, version)) if is_same_holder(&found, held) => {
-                write(&self.0.bucket, next, Some(&version)).await
+            Some((found, version)) if is_same_holder(&found, &held.record) => {
+                held.record.beat = held.record.beat.max(found.beat);
+                held.version = version;
+                Ok(())
             }
             Some((found, _)) => Err(Error::Lost(match found.holder {
                 Some(holder) => format!("{} has it since {}", holder.id, holder.since),
@@ -328,7 +348,8 @@ impl Lease {
                 tracing::error!(
                     "{RECORD} was deleted from the bucket: it is written again, as this site runs"
                 );
-                self.0.bucket.create(RECORD, encode(next)).await
+                held.version = self.0.bucket.create(RECORD, encode(&held.record)).await?;
+                Ok(())
             }
         }
     }

@@ -17,9 +17,9 @@ mod replica;
 mod restore;
 pub mod rules;
 mod settings;
+mod snapshots;
 mod stamp;
 pub(crate) mod volume;
-mod snapshots;
 
 pub use self::bucket::Bucket;
 pub use self::bucket::Object;

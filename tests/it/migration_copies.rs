@@ -97,7 +97,7 @@ async fn the_last_three_copies_are_kept_and_what_is_not_ours() {
     for number in 0..5 {
         // Two of them in one millisecond.
         if number != 3 {
-            clock.advance(std::time::Duration::from_secs(1));
+            clock.advance(Duration::from_secs(1));
         }
         database.migrate(&[another(number)]).await.unwrap();
     }

@@ -22,6 +22,8 @@ pub(super) struct Answer {
     pub(super) id: String,
     /// Whether it holds the lease, and will go on to.
     pub(super) holds: bool,
+    /// Whether it had the lease and writes no more, whatever the record says.
+    pub(super) has_left: bool,
 }
 
 /// Answers for one container.
@@ -35,6 +37,7 @@ pub(super) struct Desk {
 #[derive(Debug, Default)]
 struct Inside {
     is_holder: bool,
+    has_left: bool,
     waiting: Vec<Waiting>,
 }
 
@@ -76,7 +79,7 @@ impl Desk {
         let mut inside = self.inside();
         if !inside.is_holder {
             // Nothing to wait for.
-            let _ = answer.send(self.says(false));
+            let _ = answer.send(self.says(&inside));
             return;
         }
         inside
@@ -103,13 +106,14 @@ impl Desk {
         inside.waiting.first().map(|it| it.holder.clone())
     }
 
-    /// Tells all who wait that the lease is free; gives the one that was told first.
+    /// Tells all who wait that this container writes no more; gives the one that was told first.
     pub(super) fn released(&self) -> Option<Holder> {
         let mut inside = self.inside();
         inside.is_holder = false;
-        let mut told = None;
+        inside.has_left = true;
+        let (says, mut told) = (self.says(&inside), None);
         for waiting in inside.waiting.drain(..) {
-            if waiting.answer.send(self.says(false)).is_ok() {
+            if waiting.answer.send(says.clone()).is_ok() {
                 told = told.or(Some(waiting.holder));
             }
         }
@@ -117,16 +121,16 @@ impl Desk {
     }
 
     fn answer(&self) -> String {
-        let is_holder = self.inside().is_holder;
-        self.says(is_holder && self.fence.is_open())
+        self.says(&self.inside())
     }
 
-    fn says(&self, holds: bool) -> String {
+    fn says(&self, inside: &Inside) -> String {
         let answer = Answer {
             id: self.id.clone(),
-            holds,
+            holds: inside.is_holder && self.fence.is_open(),
+            has_left: inside.has_left,
         };
-        serde_json::to_string(&answer).expect("a name and a word are JSON")
+        serde_json::to_string(&answer).expect("a name and two words are JSON")
     }
 
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {

@@ -34,7 +34,7 @@ impl Container {
         (seat, lease, bucket): (&Seat, &Lease, &Bucket),
     ) -> Result<()> {
         let is_there = self.database.metadata().is_ok_and(|file| file.len() > 0);
-        let is_wanted = match (is_there, self.fits(&seat.before)?) {
+        let is_wanted = match (is_there, self.fits(&seat.before, bucket).await?) {
             (true, true) => return Ok(()),
             (true, false) => self.decide(settings, &seat.before)?,
             (false, _) => true,
@@ -92,9 +92,22 @@ impl Container {
         Ok(())
     }
 
-    fn fits(&self, before: &Record) -> replication::Result<bool> {
+    /// Whether the database that is there, if one is, has all that the bucket has.
+    async fn fits(&self, before: &Record, bucket: &Bucket) -> replication::Result<bool> {
         let note = Lineage::read(&self.database)?;
-        Ok(replication::fits(before, note.as_ref()))
+        if !replication::fits(before, note.as_ref()) {
+            return Ok(false);
+        }
+        if note.is_none_or(|note| note.epoch() >= before.epoch) {
+            return Ok(true);
+        }
+        // Another one has held the lease since, and may have written more than it came to say.
+        let own = sources(bucket, before, None).await?;
+        let Some(own) = own.first().filter(|source| source.may_fail) else {
+            return Ok(true);
+        };
+        let folder = own.generation.parse::<Generation>()?.folder();
+        Ok(bucket.list_some(&folder, 1).await?.is_empty())
     }
 
     /// What to do with a database that the replica does not come from; says whether to restore.

@@ -13,7 +13,9 @@ mod seat;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -74,6 +76,8 @@ pub(super) struct Container {
     /// Told when another container is seen to serve.
     is_second: Notify,
     has_rehearsed: AtomicBool,
+    /// Who waited when this container was told to stop, and is passed to even if its question breaks off meanwhile.
+    next: Mutex<Option<Holder>>,
     desk: Arc<Desk>,
     own: Holder,
     fence: Fence,
@@ -178,6 +182,7 @@ impl Container {
             is_passing: AtomicBool::new(false),
             is_second: Notify::new(),
             has_rehearsed: AtomicBool::new(false),
+            next: Mutex::default(),
             signalled,
             status,
             desk,
@@ -264,7 +269,13 @@ impl Container {
         // After a second signal there is no time to give anything back.
         if !self.stop.now.is_cancelled() {
             seat.leave(whole, RELEASE).await;
-            if let Some(next) = self.desk.released() {
+            let told = self.desk.released();
+            let expected = self
+                .next
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(next) = told.or(expected) {
                 tracing::info!(
                     container = next.id,
                     "requests are passed on to the next one"
@@ -322,6 +333,7 @@ impl Container {
         let replicating = match replica {
             Some(to) => {
                 let replica = &site.context().replica;
+                site.context().database.leave_the_wal(true);
                 Some(Replicating::start(&self.database, &settings, to, replica).await?)
             }
             None => None,
@@ -338,7 +350,10 @@ impl Container {
         let begun = Instant::now();
         self.set(Role::Draining);
         let is_lost = matches!(ended, Err(Error::Replication(replication::Error::Lost(_))));
-        if is_lost || self.desk.next().is_some() {
+        let next = self.desk.next();
+        let is_followed = next.is_some();
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        if is_lost || is_followed {
             self.hold();
         } else {
             // Nobody to pass to: what is accepted is served, and no more is accepted.

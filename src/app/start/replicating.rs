@@ -21,13 +21,10 @@ use crate::replication::Replica;
 use crate::replication::Stopped;
 
 /// How long until the bucket is asked again whether the first copy is there.
-const ANNOUNCE_PAUSE: Duration = Duration::from_millis(500);
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often it is looked whether the record names the generation by now.
 const ANNOUNCED_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long the first copy may take before it is asked for again.
-const ANNOUNCE_WAIT: Duration = Duration::from_mins(1);
 
 /// How often generations that nobody needs are deleted.
 const PRUNE_PAUSE: Duration = Duration::from_hours(6);
@@ -66,13 +63,7 @@ impl Replicating {
         tasks.spawn(async move {
             token.run_until_cancelled(watching.watch()).await;
         });
-        let announce = announce(
-            Arc::clone(&litestream),
-            lease.clone(),
-            bucket.clone(),
-            settings.clone(),
-            generation,
-        );
+        let announce = announce(lease.clone(), bucket.clone(), settings.clone(), generation);
         let token = stop.clone();
         tasks.spawn(async move {
             token.run_until_cancelled(announce).await;
@@ -111,14 +102,12 @@ impl Replicating {
 
 /// Says in the record that the generation is whole, once it is; then deletes those that nobody needs, now and then.
 async fn announce(
-    litestream: Arc<Litestream>,
     lease: Lease,
     bucket: Bucket,
     settings: replication::Settings,
     generation: String,
 ) {
-    while let Err(error) = litestream.sync(ANNOUNCE_WAIT).await {
-        tracing::debug!(%error, "the first copy is not in the bucket yet");
+    while !is_begun(&bucket, &generation).await {
         tokio::time::sleep(ANNOUNCE_PAUSE).await;
     }
     while let Err(error) = lease.set_generation(&generation).await {
@@ -139,6 +128,20 @@ async fn announce(
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether the first object of a generation is in the bucket: it has the whole database, and is there as a whole.
+async fn is_begun(bucket: &Bucket, generation: &str) -> bool {
+    let Ok(generation) = generation.parse::<Generation>() else {
+        return false;
+    };
+    match bucket.list_some(&generation.folder(), 1).await {
+        Ok(objects) => !objects.is_empty(),
+        Err(error) => {
+            tracing::debug!(%error, "it is not known whether the first copy is in the bucket");
+            false
+        }
     }
 }
 

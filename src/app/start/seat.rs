@@ -90,7 +90,7 @@ impl Seat {
             .and_then(|record| record.holder)
             .map(|holder| holder.id);
         let candidate = Candidate::new(bucket.clone(), settings, container.own.clone());
-        let (lease, before) = take_lease(container, candidate, gone.as_deref()).await?;
+        let (lease, before) = take_lease(container, candidate, gone).await?;
         volume::write_holder(&container.database, &lease.record().await)?;
         Ok(Self::new(container, lock, Some(lease), before))
     }
@@ -156,10 +156,11 @@ async fn take_lock(container: &Container) -> Result<File> {
     }
 }
 
+/// `gone` is a holder that is known to write no more: it was on this disk, of which the lock is ours now.
 async fn take_lease(
     container: &Container,
     mut candidate: Candidate,
-    gone: Option<&str>,
+    mut gone: Option<String>,
 ) -> Result<(Lease, Record)> {
     let mut has_seen = false;
     loop {
@@ -174,16 +175,15 @@ async fn take_lease(
             Err(error) => return Err(error.into()),
         };
         has_seen = true;
-        if !may_take(&mut candidate, &look, gone).await {
-            stand_by(container, look.record.holder.as_ref(), PAUSE).await;
+        if !may_take(&mut candidate, &look, gone.as_deref()).await {
+            let left = stand_by(container, look.record.holder.as_ref(), PAUSE).await;
+            gone = left.or(gone);
             continue;
         }
         container.hold();
         if let Some(lease) = candidate.take(&look, &container.fence).await? {
-            tracing::info!(
-                epoch = look.record.epoch + 1,
-                "this container has the lease"
-            );
+            let record = lease.record().await;
+            tracing::info!(epoch = record.epoch, "this container has the lease");
             return Ok((lease, look.record));
         }
     }
@@ -194,8 +194,7 @@ async fn may_take(candidate: &mut Candidate, look: &Look, gone: Option<&str>) ->
     let Some(holder) = &look.record.holder else {
         return true;
     };
-    let is_gone = gone == Some(&holder.id);
-    if look.sight == Sight::Held && !is_gone {
+    if look.sight == Sight::Held && gone != Some(&holder.id) {
         return false;
     }
     if answers(holder).await {
@@ -215,30 +214,44 @@ pub(crate) async fn answers(holder: &Holder) -> bool {
     let Ok(answer) = peer(holder).ask().await else {
         return false;
     };
-    serde_json::from_str::<Answer>(&answer)
-        .is_ok_and(|answer| answer.id == holder.id && answer.holds)
+    parse(&answer, holder).is_some_and(|answer| answer.holds)
 }
 
 /// Passes requests on to the holder until it says that it has left, or it is worth looking again.
-async fn stand_by(container: &Container, holder: Option<&Holder>, pause: Duration) {
+///
+/// Gives its id if it says that it writes no more.
+async fn stand_by(
+    container: &Container,
+    holder: Option<&Holder>,
+    pause: Duration,
+) -> Option<String> {
     let Some(holder) = holder else {
         container.hold();
-        return tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause).await;
+        return None;
     };
     let peer = peer(holder);
     container.is_standby(holder, &peer);
     let own = serde_json::to_string(&container.own).expect("names and addresses are JSON");
-    match peer.wait(own).await {
-        Ok(answer) => {
-            tracing::debug!(answer, "the holder answers");
-            container.hold();
-            container.set(Role::Starting);
-        }
+    let answer = match peer.wait(own).await {
+        Ok(answer) => parse(&answer, holder),
         Err(error) => {
             tracing::debug!(%error, "the holder cannot be asked");
-            tokio::time::sleep(pause).await;
+            None
         }
+    };
+    if answer.as_ref().is_some_and(|answer| answer.has_left) {
+        container.hold();
+        container.set(Role::Starting);
+        return Some(holder.id.clone());
     }
+    tokio::time::sleep(pause).await;
+    None
+}
+
+fn parse(answer: &str, holder: &Holder) -> Option<Answer> {
+    let answer = serde_json::from_str::<Answer>(answer).ok()?;
+    (answer.id == holder.id).then_some(answer)
 }
 
 fn peer(holder: &Holder) -> Peer {
