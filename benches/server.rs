@@ -15,6 +15,7 @@ use houseboat::database::Migrations;
 use houseboat::database::Settings;
 use houseboat::database::Synchronous;
 use houseboat::http::Assets;
+use houseboat::replication::Replica;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -132,7 +133,12 @@ async fn main() {
             .merge(hello_only);
         if mode == "site" {
             let settings = houseboat::http::Settings::default();
-            houseboat::http::router(routes, Assets::default(), &settings, &database)
+            houseboat::http::router(
+                routes,
+                Assets::default(),
+                &settings,
+                (&database, &Replica::default()),
+            )
         } else {
             routes
         }

@@ -8,6 +8,7 @@ use axum::extract::FromRef;
 use crate::cache::Cache;
 use crate::database::Database;
 use crate::queue::Queue;
+use crate::replication::Replica;
 use crate::settings::NoSettings;
 
 /// One of each handle, and the site's own settings. Cloning is cheap.
@@ -21,8 +22,12 @@ pub struct Context<S = NoSettings> {
     pub cache: Cache,
     /// The queue in the database.
     pub queue: Queue,
+    /// The copy of the database in a bucket, if there is one.
+    pub replica: Replica,
     /// The site's own settings, `[site]`.
     pub settings: Arc<S>,
+    /// The address that visitors know, `server.url` without a slash at its end; empty where it is not known.
+    pub url: Arc<str>,
 }
 
 impl<S> Context<S> {
@@ -33,8 +38,17 @@ impl<S> Context<S> {
             database,
             cache,
             queue,
+            replica: Replica::default(),
             settings,
+            url: Arc::default(),
         }
+    }
+
+    /// Says at which address visitors know the site.
+    #[must_use]
+    pub fn with_url(mut self, url: &str) -> Self {
+        self.url = url.trim_end_matches('/').into();
+        self
     }
 }
 
@@ -45,7 +59,9 @@ impl<S> Clone for Context<S> {
             database: self.database.clone(),
             cache: self.cache.clone(),
             queue: self.queue.clone(),
+            replica: self.replica.clone(),
             settings: Arc::clone(&self.settings),
+            url: Arc::clone(&self.url),
         }
     }
 }
@@ -74,6 +90,12 @@ impl<S> FromRef<Context<S>> for Cache {
 impl<S> FromRef<Context<S>> for Queue {
     fn from_ref(context: &Context<S>) -> Self {
         context.queue.clone()
+    }
+}
+
+impl<S> FromRef<Context<S>> for Replica {
+    fn from_ref(context: &Context<S>) -> Self {
+        context.replica.clone()
     }
 }
 

@@ -23,6 +23,12 @@ pub enum Error {
     /// The replica failed, or the lease.
     #[error(transparent)]
     Replication(#[from] replication::Error),
+    /// The times of an end do not fit into what the platform allows.
+    #[error("{0}")]
+    Times(String),
+    /// It was told to stop before it served.
+    #[error("stopped before the site was served")]
+    Stopped,
     /// The jobs or the schedule of the site are wrong.
     #[error(transparent)]
     Queue(#[from] queue::Error),
@@ -40,6 +46,9 @@ pub enum Error {
         /// The database.
         path: PathBuf,
     },
+    /// Another process has the lease, and lives.
+    #[error("{0} holds the lease: stop that one first")]
+    Held(String),
     /// The cache's file is the database's.
     #[error("cache.path is the database, {}: give the cache a file of its own", .0.display())]
     SameFile(PathBuf),

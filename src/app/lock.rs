@@ -12,6 +12,13 @@ use crate::error::Result;
 ///
 /// The operating system lets go of it when the process ends, however it ends.
 pub(crate) fn lock(database: &Path) -> Result<File> {
+    try_lock(database)?.ok_or_else(|| Error::Locked {
+        path: database.to_owned(),
+    })
+}
+
+/// As [`lock`]; `None` where another process has it.
+pub(super) fn try_lock(database: &Path) -> Result<Option<File>> {
     // By its real name: a link to the file is the same file, also before there is one.
     let path = real_path(database).with_added_extension("lock");
     let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
@@ -33,10 +40,13 @@ pub(crate) fn lock(database: &Path) -> Result<File> {
         .open(&path)
         .map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            path: database.to_owned(),
-        }),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// Whether another process has it just now.
+pub(crate) fn is_locked(database: &Path) -> Result<bool> {
+    Ok(try_lock(database)?.is_none())
 }

@@ -2,6 +2,7 @@
 
 mod lock;
 mod site;
+mod start;
 
 use std::fmt;
 use std::path::Path;
@@ -17,6 +18,7 @@ use crate::context::Context;
 use crate::database::Clock;
 use crate::database::Damage;
 use crate::database::Database;
+use crate::database::Fence;
 use crate::database::Keeper;
 use crate::database::Migrations;
 use crate::error::Error;
@@ -34,8 +36,12 @@ use crate::settings::NoSettings;
 use crate::settings::Section;
 use crate::shutdown;
 
+pub(crate) use self::lock::is_locked;
 pub(crate) use self::lock::lock;
 pub use self::site::Site;
+pub(crate) use self::start::answers;
+pub(crate) use self::start::replicate;
+pub(crate) use self::start::start;
 
 use self::site::OnDamage;
 
@@ -179,10 +185,20 @@ impl<S: Section> App<S> {
     ///
     /// When a file cannot be opened or migrated, or the jobs and the schedule do not fit together.
     pub async fn open(self, config: Config<S>, clock: Clock) -> Result<Site<S>> {
+        self.open_behind(config, clock, Fence::open()).await
+    }
+
+    /// As [`App::open`]; nothing is stored while the fence is closed.
+    pub(crate) async fn open_behind(
+        self,
+        config: Config<S>,
+        clock: Clock,
+        fence: Fence,
+    ) -> Result<Site<S>> {
         if let Some(name) = self.schedule.names().find(|name| !self.jobs.contains(name)) {
             return Err(Error::UnknownJob(name));
         }
-        let database = Database::open(&config.database, clock.clone())?;
+        let database = Database::open_behind(&config.database, clock.clone(), fence)?;
         if is_same(&config.database.path, &config.cache.path) {
             return Err(Error::SameFile(config.database.path));
         }
@@ -195,12 +211,13 @@ impl<S: Section> App<S> {
         let cache = Cache::open(&config.cache, clock).await;
         let queue = Queue::new(database.clone());
         let settings = Arc::new(config.site);
-        let context = Context::new(database, cache, queue.clone(), settings);
+        let context =
+            Context::new(database, cache, queue.clone(), settings).with_url(&config.server.url);
         let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
         let routes = self.routes.with_state(context.clone());
-        let database = &context.database;
+        let (database, replica) = (&context.database, &context.replica);
         Ok(Site {
-            router: http::router(routes, self.assets, &config.server, database),
+            router: http::router(routes, self.assets, &config.server, (database, replica)),
             keeper: Keeper::new(database.clone(), &config.database),
             on_damage: self.on_damage,
             worker: Worker::new(
@@ -268,6 +285,7 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
     Database::refuse(&config.database)?;
     let _lock = lock(&config.database.path)?;
     let environment = config.environment.clone();
+    let url = (!config.server.url.is_empty()).then(|| config.server.url.clone());
     let stop_time = config.server.stop();
     let site = tokio::select! {
         site = app.open(config, Clock::system()) => site?,
@@ -275,7 +293,7 @@ pub(crate) async fn serve<S: Section>(app: App<S>, config: Config<S>) -> Result<
         () = late(&stop, stop_time) => return Ok(()),
     };
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(environment, "listening on http://{address}");
+        tracing::info!(environment, url, "listening on http://{address}");
     }
     tokio::select! {
         served = site.serve(listener, stop.soon) => served,

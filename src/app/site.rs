@@ -89,40 +89,37 @@ impl<S: Section> Site<S> {
     ///
     /// When one of its parts ends by itself.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        let (context, keeper) = (self.context.clone(), self.keeper.clone());
-        let router = self.router();
-        let close = close_time(self.stop_time);
-        let run = self.stop_time.saturating_sub(close);
-        let mut parts = self.start(listener, router, &stop);
+        let mut running = self.run(Some(listener), stop.clone());
         let ended = tokio::select! {
             () = stop.cancelled() => None,
-            Some(part) = parts.join_next() => Some(part.unwrap_or("part that panicked")),
+            part = running.ended() => Some(part),
         };
         // A part that ends because it was told to is no news.
         let ended = ended.filter(|_| !stop.is_cancelled());
-        stop.cancel();
-        finish(parts, run).await;
-        let closing = async {
-            context.cache.close().await;
-            context.database.close().await;
-        };
-        if tokio::time::timeout(close, closing).await.is_ok() {
-            keeper.closed();
-            tracing::info!("stopped");
-        } else {
-            tracing::warn!("stopped, and what was still to be written is left");
-        }
+        running.stop().await;
         match ended {
-            Some(part) => Err(Error::Ended(part.to_owned())),
+            Some(part) => Err(Error::Ended(part)),
             None => Ok(()),
         }
     }
 
-    /// Starts everything that runs as long as the site does; each part gives its name when it ends.
+    /// Starts everything that runs as long as the site does; without a listener, requests come by its router alone.
+    pub(super) fn run(self, listener: Option<TcpListener>, stop: CancellationToken) -> Running<S> {
+        let (context, keeper) = (self.context.clone(), self.keeper.clone());
+        let stop_time = self.stop_time;
+        Running {
+            parts: self.start(listener, &stop),
+            context,
+            keeper,
+            stop,
+            stop_time,
+        }
+    }
+
+    /// Starts the parts; each gives its name when it ends.
     fn start(
         self,
-        listener: TcpListener,
-        router: Router,
+        listener: Option<TcpListener>,
         stop: &CancellationToken,
     ) -> JoinSet<&'static str> {
         let mut parts = JoinSet::new();
@@ -138,13 +135,15 @@ impl<S: Section> Site<S> {
             "alarm"
         });
         let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
-        let token = stop.clone();
-        parts.spawn(async move {
-            if let Err(error) = http::serve(listener, router, token).await {
-                tracing::error!(%error, "the server failed");
-            }
-            "server"
-        });
+        if let Some(listener) = listener {
+            let (router, token) = (self.router, stop.clone());
+            parts.spawn(async move {
+                if let Err(error) = http::serve(listener, router, token).await {
+                    tracing::error!(%error, "the server failed");
+                }
+                "server"
+            });
+        }
         let (context, token) = (self.context, stop.clone());
         parts.spawn(async move {
             let is_rescued = token.run_until_cancelled(rescue(&context.queue)).await;
@@ -165,6 +164,57 @@ impl<S: Section> Site<S> {
             "maintenance"
         });
         parts
+    }
+}
+
+/// A site of which everything runs.
+pub(super) struct Running<S> {
+    parts: JoinSet<&'static str>,
+    context: Context<S>,
+    keeper: Keeper,
+    stop: CancellationToken,
+    stop_time: Duration,
+}
+
+impl<S: Section> Running<S> {
+    /// Adds a part: it is waited for at the end like the others.
+    pub(super) fn add(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.parts.spawn(async move {
+            stop.cancelled().await;
+            part.await;
+            name
+        });
+    }
+
+    /// Waits until a part ends by itself, which none should, and says which.
+    pub(super) async fn ended(&mut self) -> String {
+        match self.parts.join_next().await {
+            Some(part) => part.unwrap_or("part that panicked").to_owned(),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the parts and closes the files, within `server.stop_ms`.
+    pub(super) async fn stop(self) {
+        let close = close_time(self.stop_time);
+        let run = self.stop_time.saturating_sub(close);
+        self.stop.cancel();
+        finish(self.parts, run).await;
+        let closing = async {
+            self.context.cache.close().await;
+            self.context.database.close().await;
+        };
+        if tokio::time::timeout(close, closing).await.is_ok() {
+            self.keeper.closed();
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!("stopped, and what was still to be written is left");
+        }
     }
 }
 

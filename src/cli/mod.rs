@@ -3,9 +3,12 @@
 mod backup;
 mod check;
 mod copying;
+mod health;
 mod jobs;
+mod lease;
 mod migrate;
 mod recover;
+mod replicate;
 mod restore;
 
 use std::io::Write as _;
@@ -43,6 +46,12 @@ struct Cli {
 enum Command {
     /// Serve the site, run its jobs and its schedule (what happens without a command)
     Serve,
+    /// Run the site as a container does: take the lease, restore, migrate, serve, replicate, hand over at the end
+    Start,
+    /// Say who holds the lease, and where the data is
+    Lease(lease::Arguments),
+    /// Copy the database to the bucket, without a site
+    Replicate(replicate::Arguments),
     /// Apply the migrations that the database lacks
     Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
@@ -65,6 +74,8 @@ enum Command {
     },
     /// Print how many jobs there are in each state
     Jobs,
+    /// Ask the running site whether it is up, for the health check of a container
+    Health,
 }
 
 /// Runs a site: reads the command line and the settings, and does what they say.
@@ -90,6 +101,9 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     if let Command::Config = command {
         return print(&config.to_string());
     }
+    if let Command::Health = command {
+        return health::run(&config.server);
+    }
     logs::init(&config.log, &config.environment);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -98,13 +112,16 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve => app::serve(app, config).await,
+            Command::Start => app::start(app, config).await,
+            Command::Lease(arguments) => lease::run(&config, &arguments).await,
+            Command::Replicate(arguments) => replicate::run(&config, &arguments).await,
             Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Backup(arguments) => backup::run(&app, &config, &arguments).await,
             Command::Recover { to } => recover::run(&app, &config, to),
             Command::Restore(arguments) => restore::run(&config, &arguments).await,
             Command::Check { full } => check::run(&config, full).await,
             Command::Jobs => jobs::run(&app, &config).await,
-            Command::Config => Ok(()),
+            Command::Config | Command::Health => Ok(()),
         }
     });
     runtime.shutdown_timeout(LEFT_BEHIND);

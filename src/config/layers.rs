@@ -16,6 +16,8 @@ use figment::value::Map;
 use figment::value::Value;
 
 use crate::config::error::Problem;
+use crate::config::platform;
+use crate::config::platform::Setting;
 use crate::config::print;
 use crate::config::schema::Schema;
 use crate::config::schema::nearest;
@@ -25,9 +27,6 @@ const PREFIX: &str = "HOUSEBOAT_";
 
 /// The variable that chooses the environment; it is not a setting.
 pub(super) const ENVIRONMENT: &str = "HOUSEBOAT_ENV";
-
-/// The names that platforms inject, and the settings they stand for.
-const PLATFORM: [(&str, &str, &str); 1] = [("PORT", "server", "port")];
 
 /// The origin of a value that nobody set.
 pub(super) const DEFAULT: &str = "default";
@@ -116,12 +115,7 @@ impl<'a> Layers<'a> {
 
     /// Puts the variables over what is there; those that are empty or not ours are left alone.
     pub(super) fn add_variables(&mut self, variables: &BTreeMap<String, String>) {
-        let set = |name: &str| variables.get(name).filter(|value| !value.is_empty());
-        for (name, section, key) in PLATFORM {
-            if let Some(value) = set(name) {
-                self.add_variable(name, section, key, value);
-            }
-        }
+        self.add_platform(variables);
         for (name, value) in variables {
             if !name.starts_with(PREFIX) || name == ENVIRONMENT || value.is_empty() {
                 continue;
@@ -131,12 +125,59 @@ impl<'a> Layers<'a> {
             if let Some((section, key)) = schema.keys().find(is_it) {
                 self.add_variable(name, section, key, value);
             } else if let Some((section, key)) = self.secret_of_file(name) {
-                let is_twice = set(&variable(section, key)).is_some();
-                self.add_secret_file(name, (section, key), value, is_twice);
+                let twin = variable(section, key);
+                let twin = set(variables, &twin).and(Some(twin.as_str()));
+                self.add_secret_file(name, (section, key), value, twin);
             } else {
                 let candidates = schema.keys().map(|(s, k)| variable(s, k));
                 let reason = format!("is not a setting{}", did_you_mean(name, candidates));
                 self.report(Problem::new(name, reason).with_origin("the environment"));
+            }
+        }
+    }
+
+    /// Puts the names that platforms give over what is there; what has a name of ours is left to that.
+    fn add_platform(&mut self, variables: &BTreeMap<String, String>) {
+        let is_ours = |setting: &Setting| {
+            let name = variable(setting.section, setting.key);
+            set(variables, &name)
+                .or_else(|| set(variables, &format!("{name}_FILE")))
+                .is_some()
+        };
+        let file = self.section(platform::BUCKET.section);
+        let in_file = file.get(platform::BUCKET.key).and_then(Value::as_str);
+        let has_bucket = in_file.is_some_and(|bucket| !bucket.is_empty())
+            || is_ours(&platform::BUCKET)
+            || platform::BUCKET
+                .names
+                .iter()
+                .any(|name| set(variables, name).is_some());
+        for setting in platform::SETTINGS {
+            let is_moot = setting.section == platform::BUCKET.section && !has_bucket;
+            if !is_moot && !is_ours(&setting) {
+                self.add_first(&setting, variables);
+            }
+        }
+    }
+
+    /// Adds the first of the names that is set.
+    fn add_first(&mut self, setting: &Setting, variables: &BTreeMap<String, String>) {
+        let Setting {
+            section,
+            key,
+            names,
+        } = *setting;
+        for name in names {
+            let value = set(variables, name).and_then(|value| platform::read(name, value));
+            if self.schema.is_secret(section, key) {
+                let file = format!("{name}_FILE");
+                if let Some(path) = set(variables, &file) {
+                    let twin = value.and(Some(*name));
+                    return self.add_secret_file(&file, (section, key), path, twin);
+                }
+            }
+            if let Some(value) = value {
+                return self.add_variable(name, section, key, value);
             }
         }
     }
@@ -163,11 +204,18 @@ impl<'a> Layers<'a> {
             .find(|(s, k)| self.schema.is_secret(s, k) && variable(s, k) == secret)
     }
 
-    fn add_secret_file(&mut self, name: &str, setting: (&str, &str), path: &str, is_twice: bool) {
+    /// Adds what is in the file at `path`, unless `twin` sets the same.
+    fn add_secret_file(
+        &mut self,
+        name: &str,
+        setting: (&str, &str),
+        path: &str,
+        twin: Option<&str>,
+    ) {
         let (section, key) = setting;
         let subject = format!("{section}.{key}");
-        if is_twice {
-            let reason = format!("is set twice: by {} as well", variable(section, key));
+        if let Some(twin) = twin {
+            let reason = format!("is set twice: by {twin} as well");
             return self.report(Problem::new(subject, reason).with_origin(name));
         }
         match fs::read_to_string(path) {
@@ -214,6 +262,12 @@ impl<'a> Layers<'a> {
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
+}
+
+/// Returns the value of a variable; an empty one counts as unset.
+fn set<'a>(variables: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    let value = variables.get(name).map(String::as_str);
+    value.filter(|value| !value.is_empty())
 }
 
 /// Returns the variable that sets a setting.

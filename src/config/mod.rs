@@ -1,7 +1,8 @@
 //! The settings of all floors and of the site: loaded, checked, printable.
 //!
 //! They come in layers, each over the one before: `config/default.toml`, which is embedded and
-//! documents every setting; `config/<environment>.toml`; the names that platforms give (`PORT`);
+//! documents every setting; `config/<environment>.toml`; the names that platforms give (`PORT`,
+//! `AWS_ACCESS_KEY_ID`);
 //! and `HOUSEBOAT_SECTION__KEY`. Whatever is wrong is reported all at once, with key, value and
 //! source; nothing falls back in silence. This is the only place that reads the environment.
 
@@ -33,6 +34,7 @@ use crate::settings::Section;
 
 mod error;
 mod layers;
+mod platform;
 mod print;
 mod schema;
 
@@ -103,7 +105,10 @@ impl<S: Section> Config<S> {
         refuse_default_file(&mut layers, folder);
         add_environment_file(&mut layers, folder, environment);
         layers.add_variables(&variables);
-        Loader::new(&schema, layers).config(environment)
+        let is_coolify = variables
+            .get(platform::COOLIFY)
+            .is_some_and(|uuid| !uuid.is_empty());
+        Loader::new(&schema, layers).config(environment, is_coolify)
     }
 }
 
@@ -164,7 +169,11 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn config<S: Section>(mut self, environment: &str) -> Result<Config<S>, Error> {
+    fn config<S: Section>(
+        mut self,
+        environment: &str,
+        is_coolify: bool,
+    ) -> Result<Config<S>, Error> {
         let mut config = Config {
             environment: environment.to_owned(),
             server: self.section("server"),
@@ -183,6 +192,7 @@ impl<'a> Loader<'a> {
         config.printed = print::list(self.schema, &self.sections, origin);
         // Only now: what is printed is what was set.
         config.database.decide(environment);
+        config.handover.decide(is_coolify);
         let problems = self.layers.into_problems();
         if problems.is_empty() {
             Ok(config)

@@ -268,7 +268,7 @@ fn exists(to: &Path) -> Error {
 }
 
 /// Renames, and refuses where the new name is taken.
-fn name(path: &Path, to: &Path) -> Result<()> {
+pub(super) fn name(path: &Path, to: &Path) -> Result<()> {
     match rustix::fs::renameat_with(CWD, path, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::EXIST) => Err(exists(to)),
         // The file system, or the kernel, cannot do that in one.

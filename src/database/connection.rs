@@ -147,7 +147,7 @@ pub(super) fn address(path: &Path) -> PathBuf {
 }
 
 /// The folder beside a database in which Litestream keeps its notes: `.site.sqlite3-litestream`.
-pub(super) fn notes_of_litestream(database: &Path) -> PathBuf {
+pub(crate) fn notes_of_litestream(database: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(database.file_name().unwrap_or_default());
     name.push("-litestream");

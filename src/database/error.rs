@@ -75,6 +75,9 @@ pub enum Error {
         "the database is damaged, and takes no writes: `check --full` says what is wrong, `restore` and `recover` mend it"
     )]
     Damaged,
+    /// Another process may write in the place of this one, which is ending; this write is not the site's.
+    #[error("this process has lost the right to write: another one serves the site now")]
+    Fenced,
     /// The database is closed: the site is stopping.
     #[error("the database is closed")]
     Closed,

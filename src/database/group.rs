@@ -26,6 +26,7 @@ use crate::database::Transaction;
 use crate::database::clock::Clock;
 use crate::database::connection::Options;
 use crate::database::error::panic_text;
+use crate::database::fence::Fence;
 use crate::database::health::Health;
 use crate::database::patience;
 use crate::database::running::Around;
@@ -93,6 +94,7 @@ pub(super) struct Group {
     connection: Connection,
     clock: Clock,
     health: Arc<Health>,
+    fence: Fence,
     slow: Arc<SlowLog>,
     shared: Arc<Shared>,
     busy_timeout: Duration,
@@ -116,6 +118,7 @@ fn lost(reason: &Error) -> Error {
     match reason {
         Error::DiskFull => Error::DiskFull,
         Error::Damaged => Error::Damaged,
+        Error::Fenced => Error::Fenced,
         reason => Error::RolledBack(reason.to_string()),
     }
 }
@@ -135,6 +138,7 @@ impl Group {
             connection,
             clock: around.clock.clone(),
             health: Arc::clone(&around.health),
+            fence: around.fence.clone(),
             slow: Arc::clone(&around.slow),
             shared: Arc::clone(shared),
             busy_timeout: Duration::from_millis(options.busy_timeout_ms.into()),
@@ -227,7 +231,7 @@ impl Group {
         if self.health.is_damaged() {
             return Some(Error::Damaged);
         }
-        write.is_late()
+        self.fenced().or_else(|| write.is_late())
     }
 
     /// Begins the group's transaction. Nothing of it has run yet, so it can be tried again.
@@ -335,9 +339,10 @@ impl Group {
     /// Commits, runs what follows the commit, and answers.
     fn finish(&self, done: Done) {
         self.shared.running.store(0, Ordering::Relaxed);
-        let reason = done
+        let mut reason = done
             .lost
             .or_else(|| self.health.is_damaged().then_some(Error::Damaged))
+            .or_else(|| self.fenced())
             .or_else(|| self.execute(COMMIT).err().map(Error::from));
         if let Some(reason) = &reason {
             self.trap(Some(reason), &"a commit");
@@ -354,10 +359,13 @@ impl Group {
             if wal::has_written() {
                 self.health.had_room(true);
             }
-            done.after_commit.into_iter().for_each(run_after_commit);
+            // One that was paused here for long has committed to a file that is not the site's any more.
+            reason = self.fenced();
+            if reason.is_none() {
+                done.after_commit.into_iter().for_each(run_after_commit);
+            }
         }
         let is_lone = done.writes.len() == 1;
-        let mut reason = reason;
         for write in done.writes {
             let lost = match &reason {
                 // Nobody else is concerned: it gets the error itself, a broken constraint for instance.
@@ -366,6 +374,11 @@ impl Group {
             };
             self.answer(write, lost);
         }
+    }
+
+    /// Why nothing may be stored now, if another process may write in the place of this one.
+    fn fenced(&self) -> Option<Error> {
+        (!self.fence.is_open()).then_some(Error::Fenced)
     }
 
     /// What a closure has returned may panic when it is dropped; the thread is not to end by that.

@@ -55,12 +55,14 @@ fn danger(sqlite: i32, litestream: Option<&str>) -> Option<String> {
         ));
     }
     let litestream = litestream?;
-    match parse_version(litestream) {
-        Some(version) if version >= LITESTREAM_MIN => None,
-        _ => Some(format!(
-            "the litestream on the PATH is {litestream}, whose SQLite has the WAL-reset race (fixed in 0.5.17)"
-        )),
-    }
+    (!litestream_is_fit(litestream)).then(|| {
+        format!("the litestream on the PATH is {litestream}, whose SQLite has the WAL-reset race (fixed in 0.5.17)")
+    })
+}
+
+/// Whether a Litestream that says this of its version has a SQLite with the fix.
+pub(crate) fn litestream_is_fit(version: &str) -> bool {
+    parse_version(version).is_some_and(|version| version >= LITESTREAM_MIN)
 }
 
 /// Whether a SQLite, by its version number such as 3051003, has the fix.

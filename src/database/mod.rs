@@ -12,6 +12,7 @@ mod check;
 mod clock;
 pub(crate) mod connection;
 mod error;
+mod fence;
 mod filesystem;
 mod group;
 mod guard;
@@ -35,6 +36,7 @@ mod temporary;
 mod transaction;
 mod turn;
 mod upkeep;
+mod vacancy;
 mod wal;
 mod writer;
 
@@ -59,11 +61,14 @@ pub use self::backup::Progress;
 pub use self::check::Depth;
 pub use self::check::Report;
 pub use self::clock::Clock;
+pub(crate) use self::connection::notes_of_litestream;
 pub use self::error::BoxError;
 pub use self::error::Error;
 pub use self::error::Result;
 pub(crate) use self::error::chain;
 pub(crate) use self::error::panic_text;
+pub use self::fence::Fence;
+pub(crate) use self::guard::litestream_is_fit;
 pub use self::health::Damage;
 pub use self::keeper::Keeper;
 pub use self::migrate::Migrations;
@@ -80,6 +85,7 @@ pub use self::stats::Pages;
 pub use self::stats::Stats;
 pub use self::stats::Work;
 pub use self::transaction::Transaction;
+pub(crate) use self::vacancy::Vacancy;
 
 use self::connection::Options;
 use self::connection::Role;
@@ -151,6 +157,15 @@ impl Database {
     /// when `mmap_bytes` asks for what is not safe with this SQLite or the `litestream` on the PATH;
     /// when the folder is on a network file system and `network_filesystem` is not `Allow`.
     pub fn open(settings: &Settings, clock: Clock) -> Result<Self> {
+        Self::open_behind(settings, clock, Fence::open())
+    }
+
+    /// As [`Database::open`], and stores nothing while the fence is closed: writes are [`Error::Fenced`] then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`].
+    pub fn open_behind(settings: &Settings, clock: Clock, fence: Fence) -> Result<Self> {
         let limits = Limits {
             readers: settings.reader_count(),
             waiting_max: settings.waiting_max,
@@ -164,7 +179,7 @@ impl Database {
         for warning in &options.warnings {
             tracing::warn!("{warning}");
         }
-        Self::open_with(options, limits, clock)
+        Self::open_fenced(options, limits, clock, fence)
     }
 
     /// Refuses settings with which nothing can be opened, before anything is made, and before this process has the
@@ -182,6 +197,10 @@ impl Database {
     }
 
     pub(crate) fn open_with(options: Options, limits: Limits, clock: Clock) -> Result<Self> {
+        Self::open_fenced(options, limits, clock, Fence::open())
+    }
+
+    fn open_fenced(options: Options, limits: Limits, clock: Clock, fence: Fence) -> Result<Self> {
         let connection = connection::open(&options, Role::Writer)?;
         let health = Arc::new(Health::open(&options.path, limits.marks_damage));
         let slow = Arc::new(SlowLog::new(limits.slow_time));
@@ -192,6 +211,7 @@ impl Database {
             health: Arc::clone(&health),
             slow: Arc::clone(&slow),
             clock: clock.clone(),
+            fence,
         };
         let (waiting_max, group_max) = (limits.waiting_max, limits.group_max);
         let (writer, writer_thread) =

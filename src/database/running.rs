@@ -12,6 +12,7 @@ use std::time::Instant;
 use rusqlite::InterruptHandle;
 
 use crate::database::clock::Clock;
+use crate::database::fence::Fence;
 use crate::database::health::Health;
 use crate::database::slow::SlowLog;
 use crate::database::stats::Place;
@@ -173,4 +174,5 @@ pub(super) struct Around {
     pub(super) health: Arc<Health>,
     pub(super) slow: Arc<SlowLog>,
     pub(super) clock: Clock,
+    pub(super) fence: Fence,
 }

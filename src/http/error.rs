@@ -80,6 +80,20 @@ impl Error {
         error
     }
 
+    /// 503: not now; the visitor's program may ask again in so many seconds.
+    pub(super) fn later(detail: &str, seconds: u16) -> Self {
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+        error.retry_after = Some(HeaderValue::from(seconds));
+        error
+    }
+
+    /// What another container was to answer, and did not; `cause` goes to the log.
+    pub(super) fn broken(status: StatusCode, detail: &str, cause: String) -> Self {
+        let mut error = Self::new(status, detail);
+        error.cause = Some(cause);
+        error
+    }
+
     /// The database cannot do it now, and may later.
     fn refused(status: StatusCode, cause: &database::Error) -> Self {
         let mut error = Self::new(status, words(status).1);

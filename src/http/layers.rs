@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::Request;
@@ -36,11 +37,40 @@ use crate::http::error::REQUEST_ID;
 use crate::http::error::explain;
 use crate::http::error::text;
 use crate::http::health;
+use crate::replication::Replica;
 
 /// Puts the framework's routes beside a site's, and the layers around both.
 ///
 /// The site's routes must have their state already (`with_state`).
-pub fn router(routes: Router, assets: Assets, settings: &Settings, database: &Database) -> Router {
+pub fn router(
+    routes: Router,
+    assets: Assets,
+    settings: &Settings,
+    (database, replica): (&Database, &Replica),
+) -> Router {
+    let (own, look) = own();
+    let routes = routes
+        .merge(health::routes(database, replica))
+        .merge(own.merge(assets).routes());
+    layers(routes, look, settings)
+}
+
+/// Answers with the [`Error`] in a request's extensions, in the same layers and with the same look as a site's.
+///
+/// Also the stylesheet of those pages, at the path that is returned.
+pub(super) fn pages(settings: &Settings) -> (Router, String) {
+    let (own, look) = own();
+    let stylesheet = look.stylesheet.clone();
+    let routes = own
+        .routes()
+        .fallback(async |error: Option<Extension<Error>>| {
+            error.map_or_else(Error::not_found, |Extension(error)| error)
+        });
+    (layers(routes, look, settings), stylesheet)
+}
+
+/// The framework's own files, and what its pages need of them.
+fn own() -> (Assets, Look) {
     let own = Assets::new(&[(
         "houseboat.css",
         include_bytes!("../../assets/houseboat/error.css"),
@@ -48,10 +78,7 @@ pub fn router(routes: Router, assets: Assets, settings: &Settings, database: &Da
     let look = Look {
         stylesheet: own.url("houseboat.css"),
     };
-    let routes = routes
-        .merge(health::routes(database))
-        .merge(own.merge(assets).routes());
-    layers(routes, look, settings)
+    (own, look)
 }
 
 /// Every layer, in the order in which a request meets them.

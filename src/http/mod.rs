@@ -1,6 +1,7 @@
 //! The server: layers, pages for errors, static files, liveness.
 //!
-//! [`router`] puts the layers around a site's routes, [`serve`] answers until it is told to stop.
+//! [`router`] puts the layers around a site's routes, [`serve`] answers until it is told to stop. A container that
+//! may not be the only one of its site puts a [`Front`] in between.
 //! The paths `/up`, `/ready` and `/assets/` are the framework's; all others are the site's.
 
 mod assets;
@@ -19,9 +20,18 @@ use tokio_util::sync::CancellationToken;
 pub use self::assets::Assets;
 pub use self::error::Error;
 pub use self::error::Result;
+pub use self::handover::Control;
+pub use self::handover::Front;
 pub use self::handover::HandoverSettings;
+pub use self::handover::Peer;
+pub use self::handover::PeerError;
+pub use self::handover::Progress;
+pub use self::handover::Role;
+pub use self::handover::Status;
+pub use self::handover::addresses;
 pub use self::layers::router;
 pub use self::settings::Settings;
+pub(crate) use self::settings::is_url;
 
 /// Answers requests until `stop`, then finishes those in flight.
 ///

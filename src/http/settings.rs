@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::Uri;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ pub struct Settings {
     pub host: String,
     /// The port to listen on, where 0 is any free one; 8000 by default.
     pub port: u16,
+    /// The address that visitors know, `https://…`; empty, the default, where it is not known.
+    pub url: String,
     /// How long a request may take, in milliseconds; 30 000 by default, 1 to 3 600 000.
     pub request_timeout_ms: u64,
     /// The largest request body, in bytes; 1 MiB by default, 1 KiB to 1 GiB.
@@ -52,8 +55,24 @@ impl Section for Settings {
         if !is_address && (self.host.is_empty() || self.host.contains([':', '/', ' '])) {
             problems.add("host", "must be an IP address or a host name, and no more");
         }
+        if !self.url.is_empty() && !is_url(&self.url) {
+            problems.add(
+                "url",
+                "must be an address such as \"https://status.example\"",
+            );
+        }
         problems.range("request_timeout_ms", self.request_timeout_ms, 1..=3_600_000);
         problems.range("body_bytes_max", self.body_bytes_max, 1024..=1 << 30);
         problems.range("stop_ms", self.stop_ms, 100..=600_000);
     }
+}
+
+/// Whether it is the address of a site: scheme, host, perhaps a path, and no more.
+pub(crate) fn is_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else {
+        return false;
+    };
+    let has_scheme = matches!(uri.scheme_str(), Some("https" | "http"));
+    let has_host = uri.host().is_some_and(|host| !host.is_empty());
+    has_scheme && has_host && !text.contains(['?', '#', '@'])
 }

@@ -1,6 +1,12 @@
 //! The record: who may write, and where the data is.
 
+use std::fmt;
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use jiff::Timestamp;
+use ring::rand::SecureRandom;
+use ring::rand::SystemRandom;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -28,7 +34,7 @@ pub struct Record {
 }
 
 /// A process that may write, and how others reach it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Random; another for each start of a process.
     pub id: String,
@@ -40,6 +46,44 @@ pub struct Holder {
     pub since: Timestamp,
     /// How long it holds without being renewed, in milliseconds.
     pub lease_ms: u64,
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Holder")
+            .field("id", &self.id)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Holder {
+    /// This process from now on, with a new name and a new key.
+    #[must_use]
+    pub fn new(addresses: Vec<String>, lease: Duration, now: Timestamp) -> Self {
+        Self {
+            id: random(8),
+            addresses,
+            key: random(32),
+            since: now,
+            lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// So many random bytes, as hexadecimal digits.
+fn random(bytes: usize) -> String {
+    let mut random = vec![0; bytes];
+    SystemRandom::new()
+        .fill(&mut random)
+        .expect("a system without random numbers cannot run TLS either");
+    let mut text = String::with_capacity(2 * bytes);
+    for byte in random {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 impl Record {
@@ -56,10 +100,24 @@ impl Record {
         }
     }
 
-    /// Whether this program knows the layout.
-    #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.format == FORMAT
+    /// Reads what [`Record::to_json`] has written; what is wrong with it goes on where a file's name ends.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let value: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
+        match value["format"].as_u64() {
+            Some(format) if format == u64::from(FORMAT) => {
+                serde_json::from_value(value).map_err(|error| format!("is not a record: {error}"))
+            }
+            Some(format) => Err(format!(
+                "has format {format}, which a newer program wrote: this one knows {FORMAT}"
+            )),
+            None => Err("is not a record of this program's".to_owned()),
+        }
+    }
+
+    /// As text, one line for each field, since people look at it, too.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a record has nothing that JSON lacks")
     }
 
     /// The record with which `holder` takes the lease after this one.

@@ -1,5 +1,6 @@
 //! The sections `[replication]` and `[snapshots]` of the settings.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub litestream: String,
     /// A configuration of Litestream's to use in place of the built-in one; empty by default.
     pub litestream_config: String,
+    /// Where Litestream tells its metrics, `address:port` of this machine alone; empty, the default, is nowhere.
+    pub litestream_metrics: String,
 }
 
 /// What a holder of the lease does that cannot reach the bucket.
@@ -158,6 +161,15 @@ impl Section for Settings {
         }
         if self.litestream.is_empty() {
             problems.add("litestream", "must be the name or the path of the program");
+        }
+        let metrics = self.litestream_metrics.parse::<SocketAddr>();
+        if !self.litestream_metrics.is_empty()
+            && !metrics.is_ok_and(|address| address.ip().is_loopback())
+        {
+            problems.add(
+                "litestream_metrics",
+                "must be an address of this machine alone, such as \"127.0.0.1:9090\", since a profiler is there, too",
+            );
         }
     }
 }

@@ -86,6 +86,20 @@ impl SendAlert {
     }
 }
 
+/// An alert with the page to look at, where the site knows its own address.
+#[derive(Serialize)]
+struct Linked<T> {
+    #[serde(flatten)]
+    alert: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+}
+
+/// The address of a page of this site.
+fn link(context: &Context, path: &str) -> Option<String> {
+    (!context.url.is_empty()).then(|| format!("{}{path}", context.url))
+}
+
 /// What is sent when the database is found damaged.
 #[derive(Serialize)]
 struct Damaged {
@@ -101,11 +115,14 @@ pub(crate) async fn tell_of_damage(context: Context, damage: Damage) {
     if url.is_empty() {
         return;
     }
-    let alert = Damaged {
-        event: "database_damaged",
-        found_at: damage.found_at,
-        found_by: damage.found_by,
-        problem: damage.problem,
+    let alert = Linked {
+        alert: Damaged {
+            event: "database_damaged",
+            found_at: damage.found_at,
+            found_by: damage.found_by,
+            problem: damage.problem,
+        },
+        url: link(&context, "/ready"),
     };
     let key = format!("damaged-{}", damage.found_at);
     for attempt in 1..=DAMAGE_ATTEMPTS_MAX {
@@ -152,7 +169,12 @@ impl Job for SendAlert {
             // The alert that says so has all of this one, and may have been there before it.
             return Ok(Outcome::Cancel("the monitor is back meanwhile".to_owned()));
         }
-        post(url, &self.key(), &self).await?;
+        let page = format!("/monitors/{}", self.monitor.id);
+        let alert = Linked {
+            alert: &self,
+            url: link(&context, &page),
+        };
+        post(url, &self.key(), &alert).await?;
         Ok(Outcome::Complete)
     }
 

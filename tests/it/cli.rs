@@ -31,7 +31,7 @@ fn help_names_every_command() {
     let help = run(folder().path(), &["--help"], &[]);
     assert_eq!(help.code, Some(0));
     for command in [
-        "serve", "migrate", "config", "check", "backup", "recover", "restore", "jobs",
+        "serve", "migrate", "config", "check", "backup", "recover", "restore", "jobs", "health",
     ] {
         assert!(
             help.out.contains(&format!("\n  {command} ")),

@@ -397,6 +397,7 @@ fn the_printed_settings_say_where_each_value_comes_from() {
 [server]
 host = \"127.0.0.1\"  # default
 port = 81  # PORT
+url = \"\"  # default
 request_timeout_ms = 30000  # default
 ";
     assert!(printed.starts_with(expected_start), "{printed}");
@@ -417,7 +418,14 @@ webhook = \"\"  # default
 fn the_printed_settings_can_be_loaded_again() {
     let first = load(&[("HOUSEBOAT_DATABASE__SYNCHRONOUS", "full")]).unwrap();
     // A secret does not belong in a file, not even an empty one.
-    let printed = first.to_string().replace("webhook = \"\"", "");
+    let secrets = ["webhook", "access_key_id", "secret_access_key"];
+    let printed: Vec<String> = first
+        .to_string()
+        .lines()
+        .filter(|line| !secrets.iter().any(|key| line.starts_with(key)))
+        .map(str::to_owned)
+        .collect();
+    let printed = printed.join("\n");
     let again = Folder::new(&[("development.toml", &printed)])
         .load(&[])
         .unwrap();

@@ -226,7 +226,9 @@ async fn each_way_to_fail_is_told_apart() {
 #[tokio::test]
 async fn an_alert_is_sent_when_a_monitor_goes_down_and_when_it_comes_back() {
     let webhook = Webhook::listen().await;
-    let site = TestProcess::builder().variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url());
+    let site = TestProcess::builder()
+        .variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url())
+        .variable("APP_URL", "https://status.example/");
     let site = site.start().await;
     let client = client();
     let (fails, answers) = (Target::fails().await, Target::answers("hello").await);
@@ -250,6 +252,8 @@ async fn an_alert_is_sent_when_a_monitor_goes_down_and_when_it_comes_back() {
     );
     assert_eq!(down["incident"]["detail"], "expected 200, got 500");
     assert!(down["incident"]["ended_at"].is_null());
+    let page = format!("https://status.example{path}");
+    assert_eq!(down["url"], page, "where to look");
 
     post_form(
         &client,

@@ -30,7 +30,35 @@ pub struct HandoverSettings {
     pub sync_ms: u64,
 }
 
+/// What Docker waits between its stop signal and its kill, in milliseconds, where nobody says more.
+const DOCKER_GRACE_MS: u64 = 10_000;
+
+/// What Coolify does.
+const COOLIFY_GRACE_MS: u64 = 30_000;
+
 impl HandoverSettings {
+    /// Decides by the platform what is `auto` because of it.
+    pub(crate) fn decide(&mut self, is_coolify: bool) {
+        if self.grace_ms == Auto::Auto {
+            let grace_ms = if is_coolify {
+                COOLIFY_GRACE_MS
+            } else {
+                DOCKER_GRACE_MS
+            };
+            self.grace_ms = Auto::Given(grace_ms);
+        }
+    }
+
+    /// How long the platform waits between its stop signal and its kill.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        let grace_ms = match self.grace_ms {
+            Auto::Given(grace_ms) => grace_ms,
+            Auto::Auto => DOCKER_GRACE_MS,
+        };
+        Duration::from_millis(grace_ms)
+    }
+
     /// How long a request may wait.
     #[must_use]
     pub fn hold(&self) -> Duration {

@@ -3,6 +3,9 @@
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod containers;
+pub(crate) mod docker;
+pub(crate) mod fake;
 pub(crate) mod jobs;
 pub(crate) mod kills;
 pub(crate) mod log;
@@ -10,6 +13,8 @@ pub(crate) mod mounts;
 pub(crate) mod plans;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw;
+pub(crate) mod replica;
 pub(crate) mod s3;
 pub(crate) mod site;
 pub(crate) mod sources;

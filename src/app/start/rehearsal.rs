@@ -1,0 +1,127 @@
+//! A try of the migrations on a copy, before a container says that it is healthy.
+//!
+//! A platform stops the old container as soon as the new one is healthy. One whose migrations fail must not get that
+//! far: it ends, and the old one goes on.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::app::start::Container;
+use crate::config::Config;
+use crate::database;
+use crate::database::Database;
+use crate::database::Migrations;
+use crate::error::Error;
+use crate::error::Result;
+use crate::replication;
+use crate::replication::Bucket;
+use crate::settings::Section;
+
+/// A larger database is not tried: the platform would give the new container up meanwhile.
+const BYTES_MAX: u64 = 256 << 20;
+
+impl Container {
+    /// Tries the migrations once another container is seen to serve; returns only to say that they fail.
+    pub(super) async fn rehearse<S: Section>(
+        &self,
+        config: &Config<S>,
+        sets: &[Migrations],
+        bucket: Option<&Bucket>,
+    ) -> Error {
+        self.is_second.notified().await;
+        let begun = Instant::now();
+        let tried = match bucket {
+            None => on_disk(&config.database, sets).await,
+            Some(bucket) => from_bucket(config, sets, bucket, &self.database).await,
+        };
+        match tried {
+            Ok(Some(steps)) => {
+                tracing::info!(steps, took = ?begun.elapsed(), "the migrations go through, on a copy");
+            }
+            Ok(None) => tracing::info!(
+                "the migrations are not tried on a copy: the database is too large for that"
+            ),
+            Err(error) if is_telling(&error) => return error,
+            Err(error) => tracing::warn!(%error, "the migrations could not be tried on a copy"),
+        }
+        self.is_rehearsed();
+        std::future::pending().await
+    }
+}
+
+/// Whether this would stop the site from starting, rather than only the try of it.
+fn is_telling(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Pending { .. }
+            | Error::Database(database::Error::Migrate(_))
+            | Error::Replication(replication::Error::Restore(_))
+    )
+}
+
+async fn on_disk(settings: &database::Settings, sets: &[Migrations]) -> Result<Option<usize>> {
+    let bytes = settings.path.metadata().map_or(0, |file| file.len());
+    if bytes > BYTES_MAX {
+        return Ok(None);
+    }
+    dry_run(settings, sets).await.map(Some)
+}
+
+async fn from_bucket<S: Section>(
+    config: &Config<S>,
+    sets: &[Migrations],
+    bucket: &Bucket,
+    database: &Path,
+) -> Result<Option<usize>> {
+    let record = replication::look(bucket).await?;
+    let Some(generation) = record.and_then(|record| record.generation) else {
+        return Ok(Some(0));
+    };
+    let objects = bucket.list(&format!("generations/{generation}")).await?;
+    if objects.iter().map(|object| object.bytes).sum::<u64>() > BYTES_MAX / 2 {
+        return Ok(None);
+    }
+    let copy = Copy(database.with_added_extension("rehearsal"));
+    copy.remove();
+    replication::restore_to(&config.replication, database, &generation, None, &copy.0).await?;
+    let settings = database::Settings {
+        path: copy.0.clone(),
+        ..config.database.clone()
+    };
+    dry_run(&settings, sets).await.map(Some)
+}
+
+/// Applies what is pending to a copy, and says how much that was.
+async fn dry_run(settings: &database::Settings, sets: &[Migrations]) -> Result<usize> {
+    let steps = Database::migrations_of(settings, sets).await?;
+    let pending = steps
+        .iter()
+        .filter(|step| step.applied_at.is_none())
+        .count();
+    match pending {
+        0 => Ok(0),
+        count if !settings.migrate_at_start => Err(Error::Pending { count }),
+        _ => Ok(Database::dry_run(settings, sets, None).await?.len()),
+    }
+}
+
+/// A file that goes away again, with what SQLite has put beside it.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn remove(&self) {
+        for ending in ["", "-wal", "-shm"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(ending);
+            // Mostly there is none.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

@@ -1,0 +1,256 @@
+//! The right to serve: the lock on a disk, and the lease of a bucket.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::app::lock::try_lock;
+use crate::app::start::Container;
+use crate::app::start::control::Answer;
+use crate::database::real_path;
+use crate::error::Result;
+use crate::http::Peer;
+use crate::http::Role;
+use crate::replication;
+use crate::replication::Bucket;
+use crate::replication::Candidate;
+use crate::replication::ConditionalWrites;
+use crate::replication::Holder;
+use crate::replication::Lease;
+use crate::replication::Look;
+use crate::replication::Record;
+use crate::replication::Settings;
+use crate::replication::rules::Sight;
+use crate::replication::volume;
+
+/// How long until a holder is looked for again that could not be asked.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// On a disk that is cheap.
+const DISK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The right to serve the site.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Held as long as this process writes; the operating system takes it back from one that dies.
+    lock: Option<File>,
+    database: PathBuf,
+    /// None where nothing is replicated.
+    pub(super) lease: Option<Lease>,
+    /// The record as the holder before has left it.
+    pub(super) before: Record,
+    keeping: Option<Keeping>,
+}
+
+/// The task that renews the lease as long as the seat is taken.
+#[derive(Debug)]
+struct Keeping {
+    task: JoinHandle<()>,
+    lost: watch::Receiver<Option<String>>,
+}
+
+impl Keeping {
+    fn start(lease: Lease) -> Self {
+        let (tell, lost) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let Err(error) = lease.keep().await;
+            tell.send_replace(Some(error.to_string()));
+        });
+        Self { task, lost }
+    }
+}
+
+impl Seat {
+    /// Waits until this container may serve; meanwhile requests go to the one that does.
+    pub(super) async fn take(
+        container: &Container,
+        bucket: Option<&Bucket>,
+        settings: &Settings,
+    ) -> Result<Self> {
+        // On this disk first: who has that may find that the lease's holder was here, and is gone.
+        let lock = take_lock(container).await?;
+        let on_disk = volume::read_holder(&container.database);
+        let Some(bucket) = bucket else {
+            let before = on_disk.unwrap_or_default();
+            volume::write_holder(&container.database, &before.taken_by(container.own.clone()))?;
+            return Ok(Self::new(container, lock, None, before));
+        };
+        if settings.conditional_writes == ConditionalWrites::Require {
+            bucket.probe_conditional_writes().await?;
+        } else {
+            tracing::warn!(
+                "without conditional writes two containers may write at once: never let them overlap"
+            );
+        }
+        let gone = on_disk
+            .and_then(|record| record.holder)
+            .map(|holder| holder.id);
+        let candidate = Candidate::new(bucket.clone(), settings, container.own.clone());
+        let (lease, before) = take_lease(container, candidate, gone.as_deref()).await?;
+        volume::write_holder(&container.database, &lease.record().await)?;
+        Ok(Self::new(container, lock, Some(lease), before))
+    }
+
+    fn new(container: &Container, lock: File, lease: Option<Lease>, before: Record) -> Self {
+        container.desk.holds();
+        Self {
+            lock: Some(lock),
+            database: container.database.clone(),
+            keeping: lease.clone().map(Keeping::start),
+            lease,
+            before,
+        }
+    }
+
+    /// Waits until somebody else has it, and says who.
+    pub(super) async fn lost(&self) -> replication::Error {
+        let Some(keeping) = &self.keeping else {
+            return std::future::pending().await;
+        };
+        let mut lost = keeping.lost.clone();
+        match lost
+            .wait_for(Option::is_some)
+            .await
+            .map(|reason| reason.clone())
+        {
+            Ok(reason) => replication::Error::Lost(reason.unwrap_or_default()),
+            Err(_) => replication::Error::Lost("nothing renews it any more".to_owned()),
+        }
+    }
+
+    /// Gives it back: the lease first, so that who waits for the lock finds it free.
+    ///
+    /// `whole` is the generation that everything is in by now, if it is.
+    pub(super) async fn leave(mut self, whole: Option<String>, within: Duration) {
+        if let Some(keeping) = self.keeping.take() {
+            keeping.task.abort();
+        }
+        if let Some(lease) = &self.lease {
+            match tokio::time::timeout(within, lease.release(whole)).await {
+                Ok(Ok(())) => tracing::info!("the lease is given back"),
+                Ok(Err(replication::Error::Lost(_))) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the lease could not be given back: it runs out by itself");
+                }
+                Err(_) => tracing::warn!(
+                    "the lease could not be given back in time: it runs out by itself"
+                ),
+            }
+        }
+        drop(self.lock.take());
+        tracing::debug!(database = %self.database.display(), "the lock is given back");
+    }
+}
+
+async fn take_lock(container: &Container) -> Result<File> {
+    loop {
+        if let Some(lock) = try_lock(&container.database)? {
+            return Ok(lock);
+        }
+        let holder = volume::read_holder(&container.database).and_then(|record| record.holder);
+        stand_by(container, holder.as_ref(), DISK_PAUSE).await;
+    }
+}
+
+async fn take_lease(
+    container: &Container,
+    mut candidate: Candidate,
+    gone: Option<&str>,
+) -> Result<(Lease, Record)> {
+    let mut has_seen = false;
+    loop {
+        let look = match candidate.look().await {
+            Ok(look) => look,
+            // Who waits already goes on waiting: the holder may have the bucket back first.
+            Err(error @ replication::Error::Unreachable(_)) if has_seen => {
+                tracing::warn!(%error, "waiting for the bucket");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        has_seen = true;
+        if !may_take(&mut candidate, &look, gone).await {
+            stand_by(container, look.record.holder.as_ref(), PAUSE).await;
+            continue;
+        }
+        container.hold();
+        if let Some(lease) = candidate.take(&look, &container.fence).await? {
+            tracing::info!(
+                epoch = look.record.epoch + 1,
+                "this container has the lease"
+            );
+            return Ok((lease, look.record));
+        }
+    }
+}
+
+/// Whether the lease may be taken after what was seen. A holder that answers has not gone, whatever it seems.
+async fn may_take(candidate: &mut Candidate, look: &Look, gone: Option<&str>) -> bool {
+    let Some(holder) = &look.record.holder else {
+        return true;
+    };
+    let is_gone = gone == Some(&holder.id);
+    if look.sight == Sight::Held && !is_gone {
+        return false;
+    }
+    if answers(holder).await {
+        candidate.is_alive();
+        return false;
+    }
+    tracing::warn!(
+        holder = holder.id,
+        since = %holder.since,
+        "the holder of the lease is gone without giving it back: taking it"
+    );
+    true
+}
+
+/// Whether this holder answers, and says that it holds the lease.
+pub(crate) async fn answers(holder: &Holder) -> bool {
+    let Ok(answer) = peer(holder).ask().await else {
+        return false;
+    };
+    serde_json::from_str::<Answer>(&answer)
+        .is_ok_and(|answer| answer.id == holder.id && answer.holds)
+}
+
+/// Passes requests on to the holder until it says that it has left, or it is worth looking again.
+async fn stand_by(container: &Container, holder: Option<&Holder>, pause: Duration) {
+    let Some(holder) = holder else {
+        container.hold();
+        return tokio::time::sleep(pause).await;
+    };
+    let peer = peer(holder);
+    container.is_standby(holder, &peer);
+    let own = serde_json::to_string(&container.own).expect("names and addresses are JSON");
+    match peer.wait(own).await {
+        Ok(answer) => {
+            tracing::debug!(answer, "the holder answers");
+            container.hold();
+            container.set(Role::Starting);
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the holder cannot be asked");
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn peer(holder: &Holder) -> Peer {
+    Peer::new(holder.addresses.clone(), &holder.key)
+}
+
+/// For the record of a disk without a bucket.
+pub(super) fn own(addresses: Vec<String>, settings: &Settings, now: Timestamp) -> Holder {
+    Holder::new(addresses, settings.lease(), now)
+}
+
+/// By its real name: a link to the file is the same file, also before there is one.
+pub(super) fn database(path: &std::path::Path) -> PathBuf {
+    real_path(path)
+}

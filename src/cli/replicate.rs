@@ -1,0 +1,18 @@
+//! The command `replicate`.
+
+use crate::app;
+use crate::config::Config;
+use crate::error::Result;
+use crate::settings::Section;
+
+/// What the command is to do.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// End when everything is in the bucket
+    #[arg(long)]
+    once: bool,
+}
+
+pub(super) async fn run<S: Section>(config: &Config<S>, arguments: &Arguments) -> Result<()> {
+    app::replicate(config, arguments.once).await
+}

@@ -1,0 +1,182 @@
+//! How far the replica is behind, and how to wait for it.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::replication::Lease;
+use crate::replication::Litestream;
+use crate::replication::Result;
+use crate::replication::Settings;
+
+/// How often Litestream is asked.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A handle to the copy of the database in the bucket. Clones are cheap, and the same copy.
+///
+/// A site that is not replicated has one too: what it says then is that there is no copy.
+#[derive(Clone, Debug, Default)]
+pub struct Replica(Arc<Mutex<Option<Copying>>>);
+
+/// Who copies, and what is known of it.
+#[derive(Clone, Debug)]
+struct Copying {
+    litestream: Arc<Litestream>,
+    lease: Lease,
+    behind_max: Duration,
+    behind_fails: bool,
+    since: Instant,
+    /// Litestream's own time of its last success, and when it was seen to change.
+    synced: Option<(Timestamp, Instant)>,
+    is_told: bool,
+}
+
+/// Where a write is known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// In the bucket.
+    Bucket,
+    /// On this disk alone: nothing is replicated.
+    Disk,
+}
+
+/// What is known of the copy in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ReplicaStatus {
+    /// The generation that is written.
+    pub generation: String,
+    /// When everything was in the bucket last; none before the first time.
+    pub synced_at: Option<Timestamp>,
+    /// How long ago that was, in milliseconds; since the start, before the first time.
+    pub behind_ms: u64,
+    /// Whether that is more than `replication.behind_ms`.
+    pub is_behind: bool,
+    /// How often Litestream had to be started again.
+    pub restarts: u64,
+    /// Why the lease could not be renewed the last time, if it could not.
+    pub lease_trouble: Option<String>,
+}
+
+impl Replica {
+    /// Waits until everything that is committed now is in the bucket: for a write that must not be lost with this disk.
+    ///
+    /// It costs a request to the bucket, some milliseconds where that is near.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Litestream`](crate::replication::Error::Litestream) when that did not come about `within` this time:
+    /// the write is stored here, and may be copied later.
+    pub async fn synced(&self, within: Duration) -> Result<Reached> {
+        let Some(litestream) = self.copying().as_ref().map(|it| Arc::clone(&it.litestream)) else {
+            return Ok(Reached::Disk);
+        };
+        litestream.sync(within).await.map(|_| Reached::Bucket)
+    }
+
+    /// What is known of the copy; `None` where nothing is replicated.
+    #[must_use]
+    pub fn status(&self) -> Option<ReplicaStatus> {
+        self.copying().as_ref().map(Copying::status)
+    }
+
+    /// From now on this is what copies.
+    pub(crate) fn attach(&self, litestream: Arc<Litestream>, lease: Lease, settings: &Settings) {
+        *self.copying() = Some(Copying {
+            litestream,
+            lease,
+            behind_max: Duration::from_millis(settings.behind_ms),
+            behind_fails: settings.behind_fails,
+            since: Instant::now(),
+            synced: None,
+            is_told: false,
+        });
+    }
+
+    /// Looks how far behind it is, as long as it is polled, and says so when it is too far.
+    pub(crate) async fn watch(&self) {
+        loop {
+            let litestream = self.copying().as_ref().map(|it| Arc::clone(&it.litestream));
+            if let Some(litestream) = litestream {
+                let synced = litestream.control().last_sync().await;
+                if let Some(copying) = self.copying().as_mut() {
+                    copying.saw(synced.ok().flatten());
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What is wrong, for `/ready`: what fails it, and what is only said.
+    pub(crate) fn concerns(&self) -> (Vec<String>, Vec<String>) {
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        let copying = self.copying();
+        let Some(copying) = copying.as_ref() else {
+            return (problems, warnings);
+        };
+        if copying.is_behind() {
+            let text = format!(
+                "the replica is {} s behind: what was written since is on this disk alone",
+                copying.behind().as_secs()
+            );
+            if copying.behind_fails {
+                problems.push(text);
+            } else {
+                warnings.push(text);
+            }
+        }
+        if let Some(trouble) = copying.lease.trouble() {
+            warnings.push(format!("the lease cannot be renewed: {trouble}"));
+        }
+        (problems, warnings)
+    }
+
+    fn copying(&self) -> MutexGuard<'_, Option<Copying>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Copying {
+    fn saw(&mut self, synced: Option<Timestamp>) {
+        if let Some(synced) = synced
+            && self.synced.is_none_or(|(known, _)| known != synced)
+        {
+            self.synced = Some((synced, Instant::now()));
+        }
+        let is_behind = self.is_behind();
+        if is_behind == self.is_told {
+            return;
+        }
+        self.is_told = is_behind;
+        if is_behind {
+            tracing::warn!(behind = ?self.behind(), "the replica is behind: what is written now is on this disk alone");
+        } else {
+            tracing::info!("the replica has caught up");
+        }
+    }
+
+    fn behind(&self) -> Duration {
+        self.synced.map_or(self.since, |(_, seen)| seen).elapsed()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind() > self.behind_max
+    }
+
+    fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            generation: self.litestream.generation().to_owned(),
+            synced_at: self.synced.map(|(at, _)| at),
+            behind_ms: u64::try_from(self.behind().as_millis()).unwrap_or(u64::MAX),
+            is_behind: self.is_behind(),
+            restarts: self.litestream.restarts(),
+            lease_trouble: self.lease.trouble(),
+        }
+    }
+}
