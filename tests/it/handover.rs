@@ -171,9 +171,10 @@ fn streaming() -> (mpsc::Sender<Bytes>, Router) {
 async fn a_request_counts_until_its_answer_is_sent() {
     let container = Container::start().await;
     let (sender, router) = streaming();
-    container.front.serve(router);
     let mut visitor = container.visit().await;
     visitor.ask("GET", "/stream", &[]).await;
+    container.wait_for_held(1).await;
+    container.front.serve(router);
     sender.send(Bytes::from_static(b"one ")).await.unwrap();
     assert_eq!(visitor.head().await.status, 200);
     assert_eq!(container.front.begun(), 1);

@@ -117,3 +117,19 @@ async fn a_visitor_who_goes_away_gives_the_place_back() {
     drop(other);
     container.wait_for_held(0).await;
 }
+
+#[tokio::test]
+async fn who_waits_keeps_the_place_when_the_wait_goes_on() {
+    let container = Container::with(&limits(1, 60_000)).await;
+    let mut first = container.visit().await;
+    first.ask("GET", "/name", &[]).await;
+    container.wait_for_held(1).await;
+    let mut second = container.visit().await;
+    for _ in 0..50 {
+        second.ask("GET", "/name", &[]).await;
+        container.front.hold();
+        assert_eq!(second.answer().await.status, 503);
+    }
+    container.front.serve(site("a"));
+    assert_eq!(first.answer().await.text(), "a");
+}

@@ -383,3 +383,20 @@ async fn what_only_reads_is_not_left_behind_at_a_container_that_hangs() {
     a.front.serve(site("a"));
     assert_eq!(visitor.answer().await.text(), "a");
 }
+
+#[tokio::test]
+async fn a_visitor_of_long_ago_is_answered() {
+    let (a, b) = pair(site("b")).await;
+    for container in [&a, &b] {
+        let mut visitor = container.visit().await;
+        visitor
+            .send("POST /echo HTTP/1.0\r\ncontent-length: 5\r\n\r\nhello")
+            .await;
+        let answer = visitor.head().await;
+        assert_eq!(
+            (answer.status, answer.header("transfer-encoding")),
+            (200, "")
+        );
+        assert_eq!(visitor.rest().await, b"hello");
+    }
+}
