@@ -119,17 +119,13 @@ async fn a_visitor_who_goes_away_gives_the_place_back() {
 }
 
 #[tokio::test]
-async fn who_waits_keeps_the_place_when_the_wait_goes_on() {
-    let container = Container::with(&limits(1, 60_000)).await;
-    let mut first = container.visit().await;
-    first.ask("GET", "/name", &[]).await;
-    container.wait_for_held(1).await;
-    let mut second = container.visit().await;
-    for _ in 0..50 {
-        second.ask("GET", "/name", &[]).await;
-        container.front.hold();
-        assert_eq!(second.answer().await.status, 503);
-    }
-    container.front.serve(site("a"));
-    assert_eq!(first.answer().await.text(), "a");
+async fn what_is_passed_on_gives_its_place_back() {
+    let (a, b) = (Container::start().await, Container::start().await);
+    b.front.serve(site("b"));
+    let mut visitor = a.visit().await;
+    visitor.ask("GET", "/never", &[]).await;
+    a.wait_for_held(1).await;
+    a.front.pass(b.peer());
+    b.wait_for_begun(1).await;
+    assert_eq!(a.front.held(), 0);
 }

@@ -400,3 +400,20 @@ async fn a_visitor_of_long_ago_is_answered() {
         assert_eq!(visitor.rest().await, b"hello");
     }
 }
+
+#[tokio::test]
+async fn an_answer_has_one_length() {
+    let fake = Fake::start(Act::Send(
+        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ))
+    .await;
+    let a = Container::start().await;
+    a.front
+        .pass(Peer::new(vec![fake.address.to_string()], "key"));
+    let mut visitor = a.visit().await;
+    let answer = visitor.get("/name").await;
+    assert_eq!(
+        (answer.header("content-length"), answer.text().as_str()),
+        ("", "hello")
+    );
+}
