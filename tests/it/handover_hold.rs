@@ -117,3 +117,15 @@ async fn a_visitor_who_goes_away_gives_the_place_back() {
     drop(other);
     container.wait_for_held(0).await;
 }
+
+#[tokio::test]
+async fn what_is_passed_on_gives_its_place_back() {
+    let (a, b) = (Container::start().await, Container::start().await);
+    b.front.serve(site("b"));
+    let mut visitor = a.visit().await;
+    visitor.ask("GET", "/never", &[]).await;
+    a.wait_for_held(1).await;
+    a.front.pass(b.peer());
+    b.wait_for_begun(1).await;
+    assert_eq!(a.front.held(), 0);
+}

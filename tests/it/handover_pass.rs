@@ -383,3 +383,37 @@ async fn what_only_reads_is_not_left_behind_at_a_container_that_hangs() {
     a.front.serve(site("a"));
     assert_eq!(visitor.answer().await.text(), "a");
 }
+
+#[tokio::test]
+async fn a_visitor_of_long_ago_is_answered() {
+    let (a, b) = pair(site("b")).await;
+    for container in [&a, &b] {
+        let mut visitor = container.visit().await;
+        visitor
+            .send("POST /echo HTTP/1.0\r\ncontent-length: 5\r\n\r\nhello")
+            .await;
+        let answer = visitor.head().await;
+        assert_eq!(
+            (answer.status, answer.header("transfer-encoding")),
+            (200, "")
+        );
+        assert_eq!(visitor.rest().await, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_one_length() {
+    let fake = Fake::start(Act::Send(
+        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ))
+    .await;
+    let a = Container::start().await;
+    a.front
+        .pass(Peer::new(vec![fake.address.to_string()], "key"));
+    let mut visitor = a.visit().await;
+    let answer = visitor.get("/name").await;
+    assert_eq!(
+        (answer.header("content-length"), answer.text().as_str()),
+        ("", "hello")
+    );
+}

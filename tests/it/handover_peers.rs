@@ -135,6 +135,12 @@ async fn a_container_that_comes_back_with_another_key_is_a_stranger() {
         .send("POST /name HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\n\r\n")
         .await;
     a.wait_for_held(1).await;
+    // Of this one something is gone, and the rest is of no use to anybody.
+    let mut other = a.visit().await;
+    other
+        .send("POST /name HTTP/1.1\r\nhost: s\r\ncontent-length: 9\r\n\r\nhello")
+        .await;
+    assert_eq!(other.answer().await.status, 502);
     a.front.serve(site("a"));
     assert_eq!(visitor.answer().await.text(), "a");
 }
@@ -169,8 +175,19 @@ async fn who_waits_is_told_however_late() {
         panic!("another question");
     };
     assert_eq!(question, "{\"id\":7}");
-    // More than two signs of life go by.
-    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    // Another one who waits sees the signs of life.
+    let mut raw = Raw::connect(container.peers).await;
+    let key = format!("houseboat-key: {}", container.key);
+    let headers = [&key, "houseboat-control: wait", "content-length: 0"];
+    raw.ask("POST", "/", &headers).await;
+    let other = container.control.recv().await;
+    assert_eq!(raw.head().await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(raw.read_exactly(6).await, b"1\r\n\n\r\n");
+    }
+    drop(other);
+    // It breaks off, and does not end as if that were the answer.
+    assert!(raw.rest().await.is_empty());
     assert!(!answer.is_closed());
     answer.send("it is yours".to_owned()).unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), "it is yours");

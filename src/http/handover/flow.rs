@@ -28,6 +28,7 @@ use crate::http::handover::begun::Begun;
 use crate::http::handover::begun::until_sent;
 use crate::http::handover::front::Entered;
 use crate::http::handover::headers;
+use crate::http::handover::hold::Over;
 use crate::http::handover::hold::Refusal;
 use crate::http::handover::hold::Wait;
 use crate::http::handover::loan::lend;
@@ -84,6 +85,7 @@ impl Flow {
         }
         let mut wait = Wait::default();
         let mut changed = self.front.changes();
+        let mut over = Over::Changed;
         loop {
             // Before the look at the mode, so that no change between is missed.
             changed.mark_unchanged();
@@ -94,25 +96,30 @@ impl Flow {
                 }
                 // Two containers that each take the other for the one that serves: one of them learns better soon.
                 Entered::Peer(_) if hops >= HOPS_MAX => None,
-                Entered::Peer(peer) => match self.pass(&peer, request, hops, &changed).await {
-                    Passed::Answered(response) => return response,
-                    Passed::Lost(request, status, cause) => {
-                        return self.refuse(request, lost(status, cause)).await;
+                Entered::Peer(peer) => {
+                    // One that is tried once more has waited, and goes on waiting if it must.
+                    if over == Over::Changed {
+                        wait.leave();
                     }
-                    Passed::Back(back) => {
-                        request = back;
-                        Some(AGAIN)
+                    match self.pass(&peer, request, hops, &changed).await {
+                        Passed::Answered(response) => return response,
+                        Passed::Lost(request, status, cause) => {
+                            return self.refuse(request, lost(status, cause)).await;
+                        }
+                        Passed::Back(back) => {
+                            request = back;
+                            Some(AGAIN)
+                        }
                     }
-                },
+                }
                 Entered::Nobody => None,
             };
             let places = &self.front.inner().places;
-            if let Err(refusal) = places
-                .hold(&mut wait, &mut changed, again, &self.stop)
-                .await
-            {
-                return self.refuse(request, words(refusal)).await;
-            }
+            let waited = places.hold(&mut wait, &mut changed, again, &self.stop);
+            over = match waited.await {
+                Ok(over) => over,
+                Err(refusal) => return self.refuse(request, words(refusal)).await,
+            };
         }
     }
 

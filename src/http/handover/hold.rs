@@ -30,11 +30,27 @@ pub(super) enum Refusal {
     Stopping,
 }
 
+/// Why a wait is over, for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The front was turned.
+    Changed,
+    /// It is time to try again.
+    Again,
+}
+
 /// One request's wait, which may have several parts; all of them together are bounded.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
     place: Option<OwnedSemaphorePermit>,
     end: Option<Instant>,
+}
+
+impl Wait {
+    /// Gives the place back: the request is in other hands.
+    pub(super) fn leave(&mut self) {
+        self.place = None;
+    }
 }
 
 impl Places {
@@ -51,14 +67,14 @@ impl Places {
         self.all - self.free.available_permits()
     }
 
-    /// Waits for `changed`, and for no longer than `pause`; the place is given back when something has changed.
+    /// Waits for `changed`, and for no longer than `pause`. The place is kept, since the wait may go on.
     pub(super) async fn hold(
         &self,
         wait: &mut Wait,
         changed: &mut watch::Receiver<()>,
         pause: Option<Duration>,
         stop: &CancellationToken,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Over, Refusal> {
         if wait.place.is_none() {
             let place = Arc::clone(&self.free).try_acquire_owned();
             wait.place = Some(place.map_err(|_| Refusal::Full)?);
@@ -68,13 +84,10 @@ impl Places {
         tokio::select! {
             biased;
             // It cannot fail: the front that sends owns these places.
-            _ = changed.changed() => {
-                wait.place = None;
-                Ok(())
-            }
+            _ = changed.changed() => Ok(Over::Changed),
             () = stop.cancelled() => Err(Refusal::Stopping),
             () = tokio::time::sleep_until(until) => {
-                if until < end { Ok(()) } else { Err(Refusal::Late) }
+                if until < end { Ok(Over::Again) } else { Err(Refusal::Late) }
             }
         }
     }
