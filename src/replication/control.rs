@@ -77,7 +77,8 @@ impl Control {
     /// Waits until everything that is committed now is in the bucket, for `within` at most; 1 s at least is Litestream's
     /// own limit.
     ///
-    /// It costs one request to the bucket, and some 5 ms where that is near.
+    /// It costs one request to the bucket, and some 5 ms where that is near; with nothing new it costs none, and does
+    /// not notice that the bucket is gone.
     ///
     /// # Errors
     ///
@@ -102,7 +103,8 @@ impl Control {
 
     /// When Litestream last made sure that the bucket has everything; none before it did so once.
     ///
-    /// While all is well this is never older than a second or `replication.sync_ms`, also when nothing is written.
+    /// While all is well this is not much older than a second or `replication.sync_ms`. Where nothing is written it goes
+    /// on without the bucket, too, since nothing is missing there.
     ///
     /// # Errors
     ///

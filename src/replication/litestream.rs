@@ -32,7 +32,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Who has lived so long has died of something new.
 const LIVES: Duration = Duration::from_mins(1);
 
-/// What of the time to stop is kept for its end, after the last copy; it takes some 15 ms.
+/// How long it may take to end by itself, after the last copy; that takes some 15 ms.
 const END: Duration = Duration::from_millis(400);
 
 /// Between two questions to one that does not answer yet, as it does not in its first 20 ms.
@@ -195,7 +195,8 @@ impl Litestream {
             Ok(Position { txid, .. }) => Stopped::Synced { txid },
             Err(error) => Stopped::NotSynced(error.to_string()),
         };
-        let left = within.saturating_sub(start.elapsed());
+        // In the middle of a snapshot it does not end by itself for a long time; nobody needs that one any more.
+        let left = within.saturating_sub(start.elapsed()).min(END);
         let had_to_be_killed = match slot.take() {
             Some(running) => self.end(running, left).await,
             None => false,

@@ -154,8 +154,8 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Tries a second time what looks damaged: a connection that was cut does, and so does a file that the one who
-    /// writes this generation has just replaced by another.
+    /// Tries a second time what looks damaged: so does a file that the one who writes this generation has just
+    /// replaced by another. A connection that was cut Litestream takes up by itself.
     async fn run(&self, progress: &impl Fn(RestoreProgress)) -> Result<Restored> {
         let start = Instant::now();
         let timeout = Duration::from_millis(self.settings.restore_timeout_ms);

@@ -248,3 +248,28 @@ fn check_endpoint(problems: &mut Problems, endpoint: &str) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_for_this_machine_alone() {
+        for (address, is_good) in [
+            ("", true),
+            ("127.0.0.1:9090", true),
+            ("[::1]:9090", true),
+            ("0.0.0.0:9090", false),
+            ("localhost:9090", false),
+            (":9090", false),
+        ] {
+            let mut problems = Problems::default();
+            let settings = Settings {
+                litestream_metrics: address.to_owned(),
+                ..Settings::default()
+            };
+            settings.check(&mut problems);
+            assert_eq!(problems.into_found().is_empty(), is_good, "{address}");
+        }
+    }
+}

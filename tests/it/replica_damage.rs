@@ -113,51 +113,78 @@ async fn a_copy_of_a_damaged_database_is_refused_though_litestream_restores_it()
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_is_no_damage() {
+async fn what_goes_wrong_once_is_no_damage() {
     let (s3, replication) = replica().await;
-    let (endpoint, cuts) = cutting(&s3).await;
-    let replication = Settings {
-        endpoint,
-        ..replication
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let database = settings(folder.path());
-    into(&replication, &database).await.unwrap();
-    assert!(cuts.load(Ordering::Relaxed) > 1);
-    assert_eq!(rows(&database).await.len(), 500);
+    for fault in [Fault::Cut, Fault::Gone] {
+        let (endpoint, faults) = faulty(&s3, fault).await;
+        let replication = Settings {
+            endpoint,
+            ..replication.clone()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let database = settings(folder.path());
+        into(&replication, &database).await.unwrap();
+        assert!(faults.load(Ordering::Relaxed) > 1, "{fault:?}");
+        assert_eq!(rows(&database).await.len(), 500, "{fault:?}");
+    }
 }
 
-/// A server before the server, which cuts the first answer with a file in it.
-async fn cutting(s3: &S3) -> (String, Arc<AtomicU32>) {
+/// What happens to the first file that is asked for, and to no other.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The connection ends before the file does.
+    Cut,
+    /// It has just been replaced by another.
+    Gone,
+}
+
+const GONE: &str = "<Error><Code>NoSuchKey</Code><Message>gone</Message></Error>";
+
+/// A server before the server, with a fault; gives its address, and how many files passed.
+async fn faulty(s3: &S3, fault: Fault) -> (String, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = s3.endpoint().trim_start_matches("http://").to_owned();
-    let cuts = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&cuts);
+    let files = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&files);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(&server).await.unwrap();
-            tokio::spawn(relay(client, server, Arc::clone(&count)));
+            tokio::spawn(relay(client, server, fault, Arc::clone(&count)));
         }
     });
-    (format!("http://{address}"), cuts)
+    (format!("http://{address}"), files)
 }
 
-async fn relay(client: TcpStream, server: TcpStream, cuts: Arc<AtomicU32>) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let up = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-    let mut bytes = vec![0; 64 * 1024];
-    while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
-        // What every file of Litestream's begins with.
-        let has_file = bytes[..count].windows(4).any(|part| part == b"LTX1");
-        let is_cut = has_file && cuts.fetch_add(1, Ordering::Relaxed) == 0;
-        let sent = if is_cut { count - 200 } else { count };
-        if to_client.write_all(&bytes[..sent]).await.is_err() || is_cut {
-            break;
+async fn relay(mut client: TcpStream, mut server: TcpStream, fault: Fault, files: Arc<AtomicU32>) {
+    let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let has = |bytes: &[u8], wanted: &[u8]| bytes.windows(wanted.len()).any(|part| part == wanted);
+    let is_first = || files.fetch_add(1, Ordering::Relaxed) == 0;
+    loop {
+        let passed = tokio::select! {
+            Ok(count @ 1..) = client.read(&mut up) => {
+                if matches!(fault, Fault::Gone) && has(&up[..count], b".ltx?x-id=GetObject") && is_first() {
+                    let head = "HTTP/1.1 404 Not Found\r\ncontent-type: application/xml\r\ncontent-length";
+                    let answer = format!("{head}: {}\r\n\r\n{GONE}", GONE.len());
+                    client.write_all(answer.as_bytes()).await
+                } else {
+                    server.write_all(&up[..count]).await
+                }
+            }
+            Ok(count @ 1..) = server.read(&mut down) => {
+                // What every file of Litestream's begins with.
+                if matches!(fault, Fault::Cut) && has(&down[..count], b"LTX1") && is_first() {
+                    let _ = client.write_all(&down[..count - 200]).await;
+                    return;
+                }
+                client.write_all(&down[..count]).await
+            }
+            else => return,
+        };
+        if passed.is_err() {
+            return;
         }
     }
-    up.abort();
 }
 
 fn ltx(folder: &Path) -> Vec<PathBuf> {
