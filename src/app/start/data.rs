@@ -21,7 +21,9 @@ use crate::replication::Record;
 #[derive(Debug)]
 struct Source {
     generation: String,
-    /// It need not be whole: its holder died before it could say so, and the next one in the list is older and is.
+    /// Whether the record names it.
+    is_announced: bool,
+    /// It need not reach back as far as is asked: the next one in the list may.
     may_fail: bool,
 }
 
@@ -84,7 +86,7 @@ impl Container {
                     return Ok(());
                 }
                 Err(error) if source.may_fail => {
-                    tracing::info!(%error, generation = source.generation, "not whole: taking the one before");
+                    tracing::info!(%error, generation = source.generation, "it does not reach back so far: taking the one before");
                 }
                 Err(error) => return Err(error),
             }
@@ -103,11 +105,7 @@ impl Container {
         }
         // Another one has held the lease since, and may have written more than it came to say.
         let own = sources(bucket, before, None).await?;
-        let Some(own) = own.first().filter(|source| source.may_fail) else {
-            return Ok(true);
-        };
-        let folder = own.generation.parse::<Generation>()?.folder();
-        Ok(bucket.list_some(&folder, 1).await?.is_empty())
+        Ok(own.first().is_none_or(|source| source.is_announced))
     }
 
     /// What to do with a database that the replica does not come from; says whether to restore.
@@ -155,32 +153,29 @@ async fn sources(
         let last = all.len() - 1;
         let sources = all.iter().enumerate().map(|(index, generation)| Source {
             generation: generation.to_string(),
+            is_announced: true,
             may_fail: index < last,
         });
         return Ok(sources.collect());
     }
     let all = generations.list().await?;
-    let mut sources = Vec::new();
     let announced = before.generation.as_deref();
     let announced = announced.and_then(|name| name.parse::<Generation>().ok());
-    // The last holder's own, if it did not come to say that it is whole.
-    let last = all.iter().rfind(|it| it.epoch() == before.epoch);
-    if let Some(last) = last
-        && announced
-            .as_ref()
-            .is_none_or(|announced| announced.epoch() < last.epoch())
-    {
-        sources.push(Source {
-            generation: last.to_string(),
-            may_fail: announced.is_some(),
-        });
-    }
-    if let Some(announced) = &before.generation {
-        sources.push(Source {
-            generation: announced.clone(),
+    // A holder may have died between its first copy, which is whole once it is there, and saying so.
+    let since = |it: &&Generation| {
+        it.epoch() <= before.epoch
+            && announced.is_none_or(|announced| announced.epoch() < it.epoch())
+    };
+    let unannounced = all.iter().rev().find(since).map(Generation::to_string);
+    let generation = unannounced.clone().or_else(|| before.generation.clone());
+    let sources: Vec<_> = generation
+        .map(|generation| Source {
+            is_announced: unannounced.is_none(),
+            generation,
             may_fail: false,
-        });
-    }
+        })
+        .into_iter()
+        .collect();
     if let (true, Some(youngest)) = (sources.is_empty(), all.last()) {
         return Err(Error::Restore(format!(
             "the record of this site is gone from the bucket, but generations are there, the youngest of them {youngest}: \
