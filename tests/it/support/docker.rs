@@ -67,6 +67,8 @@ fn strip(from: &Path, to: &Path) {
 #[derive(Debug)]
 pub(crate) struct Container {
     id: String,
+    /// The site's port on this machine, if the container has the machine's network.
+    port: Option<u16>,
 }
 
 impl Container {
@@ -74,11 +76,25 @@ impl Container {
     pub(crate) fn run(options: &[&str], image: &str) -> Self {
         let arguments = ["run", "--detach", "--publish", "127.0.0.1::8000"];
         let id = docker(&[&arguments[..], options, &[image]].concat());
-        Self { id }
+        Self { id, port: None }
+    }
+
+    /// `docker run --detach` on this machine's own network, where its servers are; the site is at `port`.
+    pub(crate) fn run_on_host(port: u16, options: &[&str], image: &str) -> Self {
+        let variable = format!("--env=PORT={port}");
+        let arguments = ["run", "--detach", "--network=host", &variable];
+        let id = docker(&[&arguments[..], options, &[image]].concat());
+        Self {
+            id,
+            port: Some(port),
+        }
     }
 
     /// The address of `path` as this machine reaches it.
     pub(crate) fn url(&self, path: &str) -> String {
+        if let Some(port) = self.port {
+            return format!("http://127.0.0.1:{port}{path}");
+        }
         // It is another one after each start.
         let port = docker(&["port", &self.id, "8000/tcp"]);
         format!("http://{port}{path}")
