@@ -84,7 +84,10 @@ class Platform:
         return self
 
     def start(self):
-        self.image = self.build(self.options.image, self.options.ledger, "houseboat")
+        # By a name: Docker would look an id up in a registry.
+        self.images.append(f"{self.app}-shipped")
+        docker("tag", self.options.image, self.images[-1])
+        self.image = self.build(self.images[-1], self.options.ledger, "houseboat")
         docker("network", "create", self.app)
         if self.options.bucket:
             self.start_bucket()

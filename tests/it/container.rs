@@ -1,6 +1,5 @@
 //! The image that is shipped, in a real Docker engine.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use houseboat::config::Config;
@@ -11,7 +10,7 @@ use crate::support::client::post_form;
 use crate::support::docker::Container;
 use crate::support::docker::Volume;
 use crate::support::docker::docker;
-use crate::support::docker::image;
+use crate::support::docker::shipped;
 use crate::support::docker::try_docker;
 use crate::support::docker::whole_image;
 use crate::support::s3::S3;
@@ -20,12 +19,6 @@ use crate::support::site::Monitor;
 use crate::support::waiting::slow;
 
 const BYTES_MAX: u64 = 150_000_000;
-
-/// The image with the program that these tests run, built once.
-fn shipped() -> &'static str {
-    static IMAGE: OnceLock<String> = OnceLock::new();
-    IMAGE.get_or_init(image)
-}
 
 async fn add_monitor(container: &Container, name: &str) {
     let monitor = Monitor::new(name, "http://127.0.0.1:1/");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -32,14 +33,17 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
     printed.out.trim().to_owned()
 }
 
-/// Builds the image with the program that cargo has built in the place of the build stage; returns its id.
-pub(crate) fn image() -> String {
-    let folder = TempDir::new().unwrap();
-    let program = folder.path().join("src/target/release/houseboat");
-    std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-    strip(Path::new(env!("CARGO_BIN_EXE_houseboat")), &program);
-    let context = format!("build={}", folder.path().display());
-    build("houseboat-test", &["--build-context", &context])
+/// The image with the program that cargo has built in the place of the build stage, built once; its id.
+pub(crate) fn shipped() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let folder = TempDir::new().unwrap();
+        let program = folder.path().join("src/target/release/houseboat");
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        strip(Path::new(env!("CARGO_BIN_EXE_houseboat")), &program);
+        let context = format!("build={}", folder.path().display());
+        build("houseboat-test", &["--build-context", &context])
+    })
 }
 
 /// Builds the image as a platform does; returns its id.
@@ -51,6 +55,12 @@ fn build(tag: &str, more: &[&str]) -> String {
     let arguments = ["build", "--quiet", "--network", "host", "--tag", tag];
     let root = env!("CARGO_MANIFEST_DIR");
     docker(&[&arguments[..], more, &[root]].concat())
+}
+
+/// Puts the ledger that cargo has built, an example, to `to`.
+pub(crate) fn ledger(to: &Path) {
+    let program = Path::new(env!("CARGO_BIN_EXE_houseboat"));
+    strip(&program.with_file_name("examples").join("ledger"), to);
 }
 
 /// Copies a program without what only a debugger reads.
