@@ -15,6 +15,7 @@ mod crash;
 mod damage;
 mod database;
 mod deadlines;
+mod deploys;
 mod disk;
 mod fence;
 mod files;
