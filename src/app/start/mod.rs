@@ -72,7 +72,7 @@ const RELEASE: Duration = Duration::from_secs(1);
 pub(super) struct Container {
     front: Front,
     status: watch::Sender<Status>,
-    is_passing: AtomicBool,
+    is_passing: Arc<AtomicBool>,
     /// Told when another container is seen to serve.
     is_second: Notify,
     has_rehearsed: AtomicBool,
@@ -147,7 +147,9 @@ impl Container {
         let status = watch::Sender::new(Status::new(Role::Starting, Clock::system().now()));
         let front = Front::new(&config.handover, &config.server, status.subscribe());
         let closed = CancellationToken::new();
-        let desk = Arc::new(Desk::new(own.id.clone(), fence.clone()));
+        let is_passing = Arc::new(AtomicBool::new(false));
+        let desk = Desk::new(own.id.clone(), fence.clone(), Arc::clone(&is_passing));
+        let desk = Arc::new(desk);
         let (ask, questions) = mpsc::channel(QUESTIONS);
         if let Ok(address) = listener.local_addr() {
             tracing::info!(
@@ -179,7 +181,7 @@ impl Container {
         });
         Ok(Self {
             front,
-            is_passing: AtomicBool::new(false),
+            is_passing,
             is_second: Notify::new(),
             has_rehearsed: AtomicBool::new(false),
             next: Mutex::default(),
@@ -246,8 +248,9 @@ impl Container {
 
     /// Holds requests until it is known who answers them.
     fn hold(&self) {
-        self.is_passing.store(false, Ordering::Relaxed);
         self.front.hold();
+        // After: who is told that nothing is passed on may pass requests to this one.
+        self.is_passing.store(false, Ordering::Release);
     }
 
     /// From waiting for the seat to giving it back.
@@ -280,6 +283,7 @@ impl Container {
                     container = next.id,
                     "requests are passed on to the next one"
                 );
+                seat::until_it_holds(&next).await;
                 self.pass(Peer::new(next.addresses, &next.key));
             }
         }
