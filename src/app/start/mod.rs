@@ -152,8 +152,10 @@ impl Container {
         let desk = Arc::new(desk);
         let (ask, questions) = mpsc::channel(QUESTIONS);
         if let Ok(address) = listener.local_addr() {
+            let url = (!config.server.url.is_empty()).then_some(&config.server.url);
             tracing::info!(
                 environment = config.environment,
+                url,
                 "listening on http://{address}"
             );
         }
@@ -405,7 +407,12 @@ impl Container {
         }
         self.closed.cancel();
         let listeners = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(RELEASE, listeners).await.is_err() {
+        let since_signal = self.signalled.get().map(Instant::elapsed);
+        let left = since_signal.map(|since| self.budget.until_kill(since));
+        if tokio::time::timeout(left.unwrap_or(RELEASE), listeners)
+            .await
+            .is_err()
+        {
             tracing::warn!("requests that were being passed on are left");
         }
     }
