@@ -41,6 +41,7 @@ mod queue;
 mod recover;
 mod replica;
 mod replica_damage;
+mod replica_restore;
 mod restore;
 mod schedule;
 mod snapshots;
