@@ -43,6 +43,7 @@ mod recover;
 mod replica;
 mod replica_damage;
 mod replica_wal;
+mod replica_restore;
 mod restore;
 mod schedule;
 mod snapshots;

@@ -326,11 +326,10 @@ impl Container {
         seat: &Seat,
         bucket: Option<&Bucket>,
     ) -> Result<Serving<S>> {
-        let (settings, database) = (config.replication.clone(), config.database.clone());
+        let settings = config.replication.clone();
         let replica = seat.lease.as_ref().zip(bucket);
         if let Some((lease, bucket)) = replica {
-            self.bring(&settings, &database, (seat, lease, bucket))
-                .await?;
+            self.bring(&config, (seat, lease, bucket)).await?;
         }
         self.set(Role::Migrating);
         let site = app
