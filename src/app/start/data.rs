@@ -39,17 +39,10 @@ impl Container {
         let point = settings
             .point()
             .filter(|point| seat.before.point != Some(*point));
-        let sources = Source::all(bucket, &seat.before, point).await?;
-        if sources.is_empty() {
-            tracing::info!(
-                "there is no database yet, neither here nor in the bucket: a first start"
-            );
-            return Ok(());
-        }
-        let outcome = self.restore(config, &sources, (&seat.before, point)).await;
-        match outcome {
+        match self.restore(config, bucket, (&seat.before, point)).await {
             Ok(()) => {}
-            Err(error) if settings.allow_empty && !is_there => {
+            // Only when there is nothing to be had; a bucket that is out of reach may have it all.
+            Err(error @ Error::Restore(_)) if settings.allow_empty && !is_there => {
                 tracing::error!(%error, "nothing can be restored, and replication.allow_empty is set: starting empty");
             }
             Err(error) => return Err(error.into()),
@@ -63,9 +56,16 @@ impl Container {
     async fn restore<S: Section>(
         &self,
         config: &Config<S>,
-        sources: &[Source],
+        bucket: &Bucket,
         to: (&Record, Option<jiff::Timestamp>),
     ) -> replication::Result<()> {
+        let sources = &Source::all(bucket, to.0, to.1).await?;
+        if sources.is_empty() {
+            tracing::info!(
+                "there is no database yet, neither here nor in the bucket: a first start"
+            );
+            return Ok(());
+        }
         self.set(Role::Restoring);
         let progress = |progress| self.progress(progress);
         // What it holds was made of another file.
