@@ -38,4 +38,4 @@ STOPSIGNAL SIGTERM
 # All four values, which Coolify reads from here. Three failures and Traefik's 2 s fit into handover.linger_ms.
 HEALTHCHECK --interval=2s --timeout=2s --start-period=5s --retries=3 CMD ["houseboat", "health"]
 ENTRYPOINT ["houseboat"]
-CMD ["serve"]
+CMD ["start"]

@@ -57,6 +57,15 @@ impl Cache {
         }
     }
 
+    /// Empties the cache at a path, if there is one, and nobody has it open.
+    pub(crate) async fn clear_at(settings: &Settings, clock: Clock) {
+        if settings.path.exists() {
+            let cache = Self::open(settings, clock).await;
+            cache.clear().await;
+            cache.close().await;
+        }
+    }
+
     /// Keeps a value under a key, for so long (`None`: until it is evicted), in place of what was there.
     ///
     /// A value over `cache.value_bytes_max` is not kept, with a warning.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::database::Progress;
+use crate::replication::RestoreProgress;
 use crate::replication::Stage;
 use crate::replication::Transfer;
 
@@ -69,6 +70,19 @@ pub(super) struct SharedMeter(Mutex<Meter>);
 impl SharedMeter {
     pub(super) fn start() -> Self {
         Self(Mutex::new(Meter::start()))
+    }
+
+    /// Shows how far the replica is restored; nobody knows how large it will be.
+    pub(super) fn show_restore(&self, progress: RestoreProgress) {
+        let mut meter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match progress {
+            RestoreProgress::Fetching { bytes } => {
+                meter.write(false, |_| format!("{:>10} fetching", megabytes(bytes)));
+            }
+            RestoreProgress::Checking { bytes } => {
+                meter.write(true, |_| format!("{:>10} checking", megabytes(bytes)));
+            }
+        }
     }
 
     pub(super) fn show(&self, stage: Stage) {

@@ -64,7 +64,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
-    /// Put a copy of another file, or of a snapshot, in the place of the database, and keep what was there
+    /// Put the replica, a copy of a file, or a snapshot in the place of the database, and keep what was there
     Restore(restore::Arguments),
     /// Read both files and say whether they are sound
     Check {

@@ -1,6 +1,7 @@
 //! The database out of the bucket.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::database;
 use crate::database::Clock;
+use crate::database::Restore;
 use crate::database::Vacancy;
 use crate::replication::Error;
 use crate::replication::Lineage;
@@ -20,6 +22,7 @@ use crate::replication::Result;
 use crate::replication::Settings;
 use crate::replication::lines::Lines;
 use crate::replication::program::Program;
+use crate::replication::scratch::Scratch;
 
 /// How often the size of the new file is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -87,7 +90,7 @@ pub async fn restore(
         settings,
         program: &program,
         generation,
-        at,
+        until: at.map_or(Until::Last, Until::Time),
         to: vacancy.file(),
     };
     let mut restored = fetch.run(&progress).await?;
@@ -133,15 +136,85 @@ pub async fn restore_to(
     if to.symlink_metadata().is_ok() {
         return Err(Error::Restore(format!("{} exists already", to.display())));
     }
+    let until = at.map_or(Until::Last, Until::Time);
+    fetch(settings, (database, generation, until), to, &|_| {}).await
+}
+
+async fn fetch(
+    settings: &Settings,
+    (database, generation, until): (&Path, &str, Until),
+    to: &Path,
+    progress: &impl Fn(RestoreProgress),
+) -> Result<Restored> {
     let program = Program::new(settings, database, generation)?;
     let fetch = Fetch {
         settings,
         program: &program,
         generation,
-        at,
+        until,
         to,
     };
-    fetch.run(&|_| {}).await
+    fetch.run(progress).await
+}
+
+/// As [`restore`], also where there is a database: that one is kept aside, and where it is now is told.
+///
+/// `ready` runs when the place is known to be free, or the new file to be sound; nothing is changed before. The caller
+/// notes the generation where there was a database.
+///
+/// # Errors
+///
+/// As [`restore`], without a database being one; the one that is there stays where it is then.
+pub(crate) async fn restore_over(
+    (settings, database): (&Settings, &database::Settings),
+    generation: &str,
+    at: Option<Timestamp>,
+    progress: &impl Fn(RestoreProgress),
+    ready: &impl AsyncFn(),
+) -> Result<(Restored, Vec<PathBuf>)> {
+    if database.path.metadata().map_or(0, |file| file.len()) == 0 {
+        ready().await;
+        let restored = restore(settings, database, generation, at, progress).await?;
+        return Ok((restored, Vec::new()));
+    }
+    let scratch = Scratch::new(&database.path, "fetched");
+    let until = at.map_or(Until::Last, Until::Time);
+    let what = (database.path.as_path(), generation, until);
+    let mut restored = fetch(settings, what, scratch.path(), progress).await?;
+    let bytes = restored.bytes;
+    progress(RestoreProgress::Checking { bytes });
+    let start = Instant::now();
+    let report = scratch.check(database).await?;
+    if let Some(first) = report.problems.first() {
+        return Err(damaged(generation, first));
+    }
+    restored.took_check = start.elapsed();
+    let (own, from) = (database.clone(), scratch.path().to_owned());
+    let prepared = blocking(move || Restore::prepare(&own, &from, Clock::system().now(), |_| {}));
+    let prepared = prepared.await?;
+    ready().await;
+    let done = blocking(move || prepared.finish()).await?;
+    restored.bytes = done.bytes;
+    Ok((restored, done.kept))
+}
+
+/// Works on files on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> database::Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(Error::Restore(format!("it was broken off: {error}"))),
+    }
+}
+
+/// Up to where a generation is restored.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// As far as it goes.
+    Last,
+    /// As it was at a time.
+    Time(Timestamp),
 }
 
 /// One run of `litestream restore`.
@@ -149,7 +222,7 @@ struct Fetch<'a> {
     settings: &'a Settings,
     program: &'a Program,
     generation: &'a str,
-    at: Option<Timestamp>,
+    until: Until,
     to: &'a Path,
 }
 
@@ -177,9 +250,10 @@ impl Fetch<'_> {
     async fn once(&self, progress: &impl Fn(RestoreProgress)) -> Result<Restored> {
         let mut command = self.program.command("restore");
         command.arg("-json").arg("-o").arg(self.to);
-        if let Some(at) = self.at {
-            command.arg("-timestamp").arg(at.to_string());
-        }
+        match self.until {
+            Until::Last => &mut command,
+            Until::Time(at) => command.arg("-timestamp").arg(at.to_string()),
+        };
         command.arg(&self.program.database);
         let mut child = command
             .stdout(Stdio::piped())
@@ -310,27 +384,30 @@ impl Fetch<'_> {
 
     fn nothing_there(&self) -> Error {
         let generation = self.generation;
-        Error::Restore(match self.at {
-            Some(at) => format!(
-                "generation {generation} has nothing of {at} or before: choose a later replication.restore_at"
+        Error::Restore(match self.until {
+            Until::Time(at) => format!(
+                "generation {generation} has nothing of {at} or before: choose a later time (replication.restore_at, or --at)"
             ),
-            None => format!(
+            Until::Last => format!(
                 "generation {generation} has nothing that a database can be made of, in whole; {WAYS_OUT}"
             ),
         })
     }
 
     fn damaged(&self, reason: &str) -> Error {
-        Error::Restore(format!(
-            "generation {} is damaged ({reason}); {WAYS_OUT}",
-            self.generation
-        ))
+        damaged(self.generation, reason)
     }
 }
 
+fn damaged(generation: &str, reason: &str) -> Error {
+    Error::Restore(format!(
+        "generation {generation} is damaged ({reason}); {WAYS_OUT}"
+    ))
+}
+
 /// What to do when there is no way to the latest state.
-const WAYS_OUT: &str = "set replication.restore_at to an earlier point in time, restore a snapshot or another copy \
-     (`restore`), or, when all is lost, start empty with replication.allow_empty = true";
+const WAYS_OUT: &str = "go back to an earlier point in time (`restore --at`, or replication.restore_at at a start), restore \
+     a snapshot or another copy (`restore --from-snapshot`, `restore FILE`), or, when all is lost, start empty with replication.allow_empty = true";
 
 /// The number that the name of a generation begins with.
 fn epoch(generation: &str) -> u64 {

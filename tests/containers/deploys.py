@@ -63,15 +63,31 @@ class Platform:
         self.port, self.bucket_port = free_port(), free_port()
         self.proxy = None
         self.volume = f"{self.app}-data" if options.volume else None
-        self.image = self.build(options.image, "FROM {image}\nCOPY --chmod=755 program /usr/local/bin/houseboat\n", options.ledger)
+        self.images = []
+        self.image = None
 
-    def build(self, image, text, program):
+    def build(self, image, program, name):
+        """`image` with a program of this machine in it, as `name`."""
         folder = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         shutil.copy(program, folder / "program")
-        (folder / "Dockerfile").write_text(text.format(image=image))
-        return docker("build", "--quiet", "--tag", f"{self.app}-{len(text)}", folder)
+        (folder / "Dockerfile").write_text(f"FROM {image}\nCOPY --chmod=755 program /usr/local/bin/{name}\n")
+        self.images.append(f"{self.app}-{name}")
+        docker("build", "--quiet", "--tag", self.images[-1], folder)
+        return self.images[-1]
 
     def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start(self):
+        # By a name: Docker would look an id up in a registry.
+        self.images.append(f"{self.app}-shipped")
+        docker("tag", self.options.image, self.images[-1])
+        self.image = self.build(self.images[-1], self.options.ledger, "houseboat")
         docker("network", "create", self.app)
         if self.options.bucket:
             self.start_bucket()
@@ -80,24 +96,25 @@ class Platform:
         self.proxy_log = open(self.folder / "proxy.log", "w")
         self.proxy = subprocess.Popen(
             [sys.executable, HERE / "proxy.py", str(self.port), self.app], stdout=self.proxy_log, stderr=subprocess.STDOUT)
-        return self
 
     def start_bucket(self):
-        text = "FROM debian:bookworm-slim\nCOPY --chmod=755 program /usr/local/bin/s3s-fs\n"
-        image = self.build("", text, shutil.which("s3s-fs"))
+        image = self.build("debian:bookworm-slim", shutil.which("s3s-fs"), "s3s-fs")
         command = f"mkdir -p /bucket/{BUCKET} && exec s3s-fs --host 0.0.0.0 --port 8333 --access-key {KEY} --secret-key {SECRET} /bucket"
-        docker("run", "--detach", "--init", "--name", f"{self.app}-bucket", "--network", self.app, "--network-alias", "bucket",
+        docker("run", "--detach", "--name", f"{self.app}-bucket", "--network", self.app, "--network-alias", "bucket",
                "--publish", f"127.0.0.1:{self.bucket_port}:8333", image, "sh", "-c", command)
 
     def __exit__(self, *_):
         if self.proxy:
             self.proxy.terminate()
             self.proxy.wait()
+        if self.options.keep:
+            return
         for name in self.containers(every=True) + [f"{self.app}-bucket"]:
             subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True)
         if self.volume:
-            docker("volume", "rm", "--force", self.volume)
-        docker("network", "rm", self.app)
+            subprocess.run(["docker", "volume", "rm", "--force", self.volume], capture_output=True)
+        subprocess.run(["docker", "network", "rm", self.app], capture_output=True)
+        subprocess.run(["docker", "rmi", "--force", *self.images], capture_output=True)
         shutil.rmtree(self.folder)
 
     def containers(self, every=False):
@@ -119,13 +136,13 @@ class Platform:
         run(HERE / "deploy.sh", self.app, self.image, *self.settings(), env=settings)
         return time.time() - begin
 
-    def await_answers(self):
-        """Waits until the site answers through the proxy."""
+    def await_site(self):
+        """Waits until a row is stored: who only waits for its turn says that it is ready, too."""
         end = time.time() + START_PATIENCE
-        probe = Load(self.url(), connections=0)
-        while probe.ask("GET", "/ready") is None:
+        writer = Load(self.url(), connections=0)
+        while writer.ask("POST", "/rows", "is anybody there") is None:
             if time.time() > end:
-                raise RuntimeError("nobody answers:\n" + self.logs())
+                raise RuntimeError(f"nobody stores a row: {writer.report()}")
             time.sleep(0.1)
 
     def url(self):
@@ -193,7 +210,7 @@ def deploy_and_look(platform, load):
     requests, failures, _ = load.mark()
     time.sleep(random.uniform(0.5, 2.0))
     took = platform.deploy()
-    time.sleep(1.0)
+    platform.await_site()
     expected = set(load.acknowledged())
     lost = expected - platform.live()
     behind, waited = await_replica(platform, expected) if platform.options.bucket else (set(), 0.0)
@@ -217,7 +234,7 @@ def kill_and_look(platform, known, number):
     requests, _, _ = load.mark()
     docker("rm", "--force", name)
     platform.deploy()
-    platform.await_answers()
+    platform.await_site()
     took = time.time() - killed
     known.update(load.acknowledged())
     there = platform.live()
@@ -239,13 +256,14 @@ def main():
     parser.add_argument("--volume", action="store_true")
     parser.add_argument("--megabytes", type=int, default=10)
     parser.add_argument("--no-bucket", dest="bucket", action="store_false")
+    parser.add_argument("--keep", action="store_true", help="leave the containers and the bucket as they are at the end")
     parser.add_argument("--lost-seconds", type=float, default=2.0)
     options = parser.parse_args()
     lines, all_well = [], True
     with Platform(options) as platform:
         try:
             platform.deploy()
-            platform.await_answers()
+            platform.await_site()
             fill(platform, options.megabytes)
             load = None if options.mode == "kill" else Load(platform.url()).start()
             known = {}

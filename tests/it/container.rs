@@ -1,6 +1,5 @@
 //! The image that is shipped, in a real Docker engine.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use houseboat::config::Config;
@@ -11,19 +10,15 @@ use crate::support::client::post_form;
 use crate::support::docker::Container;
 use crate::support::docker::Volume;
 use crate::support::docker::docker;
-use crate::support::docker::image;
+use crate::support::docker::shipped;
 use crate::support::docker::try_docker;
 use crate::support::docker::whole_image;
+use crate::support::s3::S3;
+use crate::support::s3::free_port;
 use crate::support::site::Monitor;
 use crate::support::waiting::slow;
 
 const BYTES_MAX: u64 = 150_000_000;
-
-/// The image with the program that these tests run, built once.
-fn shipped() -> &'static str {
-    static IMAGE: OnceLock<String> = OnceLock::new();
-    IMAGE.get_or_init(image)
-}
 
 async fn add_monitor(container: &Container, name: &str) {
     let monitor = Monitor::new(name, "http://127.0.0.1:1/");
@@ -55,6 +50,8 @@ async fn it_runs_alone_and_keeps_its_data_on_the_volume() {
     let volume = Volume::new();
     let container = Container::run(&[&volume.option()], shipped());
     container.healthy().await;
+    let log = container.log();
+    assert!(log.contains("nothing is replicated"), "{log}");
     add_monitor(&container, "Bakery").await;
     assert_stops(&container);
     container.start();
@@ -66,6 +63,35 @@ async fn it_runs_alone_and_keeps_its_data_on_the_volume() {
     let container = Container::run(&[&volume.option()], shipped());
     container.healthy().await;
     assert!(page(&container).await.contains("Bakery"));
+}
+
+#[tokio::test]
+async fn a_bucket_gives_it_back_what_its_disk_has_lost() {
+    if !slow("the image with a bucket") {
+        return;
+    }
+    let bucket = S3::start().await;
+    let mut options = vec!["--read-only".to_owned(), "--tmpfs=/tmp".to_owned()];
+    options.push("--tmpfs=/data:uid=10001,gid=10001".to_owned());
+    // By the names that platforms give.
+    for (name, value) in bucket.variables("site") {
+        let name = name.replace("HOUSEBOAT_REPLICATION__", "LITESTREAM_");
+        options.push(format!("--env={name}={value}"));
+    }
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    for names in [&["Bakery"][..], &["Bakery", "Library"]] {
+        let container = Container::run_on_host(free_port(), &options, shipped());
+        container.healthy().await;
+        let (new, before) = names.split_last().unwrap();
+        let page = page(&container).await;
+        for name in before {
+            assert!(page.contains(name), "{name}: {}", container.log());
+        }
+        add_monitor(&container, new).await;
+        assert_stops(&container);
+        let log = container.log();
+        assert!(!log.contains("nothing is replicated"), "{log}");
+    }
 }
 
 #[tokio::test]

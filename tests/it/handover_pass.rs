@@ -218,6 +218,17 @@ async fn a_request_that_goes_in_circles_waits_for_who_serves_and_no_longer_than_
     b.wait_for_held(1).await;
     b.front.serve(site("b"));
     assert_eq!(visitor.answer().await.text(), "b");
+
+    // It is not b that changes, but a, to which b gives it back: as an old container's that is told of the new one
+    // before that knows of it itself.
+    let (a, b) = (Container::start().await, Container::start().await);
+    a.front.pass(b.peer());
+    b.front.pass(a.peer());
+    let mut visitor = a.visit().await;
+    visitor.ask("GET", "/name", &[]).await;
+    b.wait_for_held(1).await;
+    a.front.serve(site("a"));
+    assert_eq!(visitor.answer().await.text(), "a");
 }
 
 #[tokio::test]

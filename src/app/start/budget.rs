@@ -55,6 +55,11 @@ impl Budget {
             linger: Duration::from_millis(handover.linger_ms).min(grace.saturating_sub(SPARE)),
         })
     }
+
+    /// What is left at the very end, so long after the signal.
+    pub(super) fn until_kill(&self, since_signal: Duration) -> Duration {
+        self.grace.saturating_sub(since_signal + SPARE)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! What other containers ask this one, and who waits for its place.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -24,6 +27,8 @@ pub(super) struct Answer {
     pub(super) holds: bool,
     /// Whether it had the lease and writes no more, whatever the record says.
     pub(super) has_left: bool,
+    /// Whether it passes requests on to another one just now.
+    pub(super) passes: bool,
 }
 
 /// Answers for one container.
@@ -31,6 +36,7 @@ pub(super) struct Answer {
 pub(super) struct Desk {
     id: String,
     fence: Fence,
+    is_passing: Arc<AtomicBool>,
     inside: Mutex<Inside>,
 }
 
@@ -48,10 +54,11 @@ struct Waiting {
 }
 
 impl Desk {
-    pub(super) fn new(id: String, fence: Fence) -> Self {
+    pub(super) fn new(id: String, fence: Fence, is_passing: Arc<AtomicBool>) -> Self {
         Self {
             id,
             fence,
+            is_passing,
             inside: Mutex::default(),
         }
     }
@@ -129,6 +136,7 @@ impl Desk {
             id: self.id.clone(),
             holds: inside.is_holder && self.fence.is_open(),
             has_left: inside.has_left,
+            passes: self.is_passing.load(Ordering::Acquire),
         };
         serde_json::to_string(&answer).expect("a name and two words are JSON")
     }

@@ -4,37 +4,29 @@ use std::path::Path;
 
 use crate::app::start::Container;
 use crate::app::start::seat::Seat;
-use crate::database;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::database::Clock;
 use crate::error::Result;
 use crate::http::Role;
 use crate::replication;
 use crate::replication::Bucket;
 use crate::replication::Conflict;
 use crate::replication::Error;
-use crate::replication::Generation;
-use crate::replication::Generations;
 use crate::replication::Lease;
 use crate::replication::Lineage;
 use crate::replication::Record;
-
-/// Where the data comes from, if it is not there.
-#[derive(Debug)]
-struct Source {
-    generation: String,
-    /// Whether the record names it.
-    is_announced: bool,
-    /// It need not reach back as far as is asked: the next one in the list may.
-    may_fail: bool,
-}
+use crate::replication::Source;
+use crate::settings::Section;
 
 impl Container {
     /// Makes sure that the database is the site's: the one that is there, or the replica's, or none on a first start.
-    pub(super) async fn bring(
+    pub(super) async fn bring<S: Section>(
         &self,
-        settings: &replication::Settings,
-        database: &database::Settings,
+        config: &Config<S>,
         (seat, lease, bucket): (&Seat, &Lease, &Bucket),
     ) -> Result<()> {
+        let settings = &config.replication;
         let is_there = self.database.metadata().is_ok_and(|file| file.len() > 0);
         let is_wanted = match (is_there, self.fits(&seat.before, bucket).await?) {
             (true, true) => return Ok(()),
@@ -47,14 +39,14 @@ impl Container {
         let point = settings
             .point()
             .filter(|point| seat.before.point != Some(*point));
-        let sources = sources(bucket, &seat.before, point).await?;
+        let sources = Source::all(bucket, &seat.before, point).await?;
         if sources.is_empty() {
             tracing::info!(
                 "there is no database yet, neither here nor in the bucket: a first start"
             );
             return Ok(());
         }
-        let outcome = self.restore(settings, database, sources, point).await;
+        let outcome = self.restore(config, &sources, (&seat.before, point)).await;
         match outcome {
             Ok(()) => {}
             Err(error) if settings.allow_empty && !is_there => {
@@ -68,29 +60,20 @@ impl Container {
         Ok(())
     }
 
-    async fn restore(
+    async fn restore<S: Section>(
         &self,
-        settings: &replication::Settings,
-        database: &database::Settings,
-        sources: Vec<Source>,
-        point: Option<jiff::Timestamp>,
+        config: &Config<S>,
+        sources: &[Source],
+        to: (&Record, Option<jiff::Timestamp>),
     ) -> replication::Result<()> {
         self.set(Role::Restoring);
-        for source in sources {
-            let progress = |progress| self.progress(progress);
-            let restored =
-                replication::restore(settings, database, &source.generation, point, progress).await;
-            match restored {
-                Ok(restored) => {
-                    tracing::info!(generation = source.generation, ?restored, "restored");
-                    return Ok(());
-                }
-                Err(error) if source.may_fail => {
-                    tracing::info!(%error, generation = source.generation, "it does not reach back so far: taking the one before");
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let progress = |progress| self.progress(progress);
+        // What it holds was made of another file.
+        let ready = async || Cache::clear_at(&config.cache, Clock::system()).await;
+        let settings = (&config.replication, &config.database);
+        let brought = replication::bring_back(settings, sources, to, progress, ready).await?;
+        let (generation, restored) = (&brought.generation, &brought.restored);
+        tracing::info!(generation, ?restored, kept = ?brought.kept, "restored");
         Ok(())
     }
 
@@ -104,7 +87,7 @@ impl Container {
             return Ok(true);
         }
         // Another one has held the lease since, and may have written more than it came to say.
-        let own = sources(bucket, before, None).await?;
+        let own = Source::all(bucket, before, None).await?;
         Ok(own.first().is_none_or(|source| source.is_announced))
     }
 
@@ -134,53 +117,4 @@ pub(super) fn conflict(database: &Path, before: &Record) -> Error {
         database.display(),
         before.generation.as_deref().unwrap_or_default()
     ))
-}
-
-/// Where the data may be, the youngest first.
-async fn sources(
-    bucket: &Bucket,
-    before: &Record,
-    point: Option<jiff::Timestamp>,
-) -> replication::Result<Vec<Source>> {
-    let generations = Generations::new(bucket.clone());
-    if let Some(point) = point {
-        let all = generations.at(point).await?;
-        if all.is_empty() {
-            return Err(Error::Restore(format!(
-                "no generation reaches back to {point}"
-            )));
-        }
-        let last = all.len() - 1;
-        let sources = all.iter().enumerate().map(|(index, generation)| Source {
-            generation: generation.to_string(),
-            is_announced: true,
-            may_fail: index < last,
-        });
-        return Ok(sources.collect());
-    }
-    let all = generations.list().await?;
-    let announced = before.generation.as_deref();
-    let announced = announced.and_then(|name| name.parse::<Generation>().ok());
-    // A holder may have died between its first copy, which is whole once it is there, and saying so.
-    let since = |it: &&Generation| {
-        it.epoch() <= before.epoch
-            && announced.is_none_or(|announced| announced.epoch() < it.epoch())
-    };
-    let unannounced = all.iter().rev().find(since).map(Generation::to_string);
-    let generation = unannounced.clone().or_else(|| before.generation.clone());
-    let sources: Vec<_> = generation
-        .map(|generation| Source {
-            is_announced: unannounced.is_none(),
-            generation,
-            may_fail: false,
-        })
-        .into_iter()
-        .collect();
-    if let (true, Some(youngest)) = (sources.is_empty(), all.last()) {
-        return Err(Error::Restore(format!(
-            "the record of this site is gone from the bucket, but generations are there, the youngest of them {youngest}: \
-             `restore --generation {youngest}` brings it back; replication.allow_empty starts without"
-        )));
-    }
-    Ok(sources)
 }

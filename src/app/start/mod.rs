@@ -72,7 +72,7 @@ const RELEASE: Duration = Duration::from_secs(1);
 pub(super) struct Container {
     front: Front,
     status: watch::Sender<Status>,
-    is_passing: AtomicBool,
+    is_passing: Arc<AtomicBool>,
     /// Told when another container is seen to serve.
     is_second: Notify,
     has_rehearsed: AtomicBool,
@@ -147,11 +147,15 @@ impl Container {
         let status = watch::Sender::new(Status::new(Role::Starting, Clock::system().now()));
         let front = Front::new(&config.handover, &config.server, status.subscribe());
         let closed = CancellationToken::new();
-        let desk = Arc::new(Desk::new(own.id.clone(), fence.clone()));
+        let is_passing = Arc::new(AtomicBool::new(false));
+        let desk = Desk::new(own.id.clone(), fence.clone(), Arc::clone(&is_passing));
+        let desk = Arc::new(desk);
         let (ask, questions) = mpsc::channel(QUESTIONS);
         if let Ok(address) = listener.local_addr() {
+            let url = (!config.server.url.is_empty()).then_some(&config.server.url);
             tracing::info!(
                 environment = config.environment,
+                url,
                 "listening on http://{address}"
             );
         }
@@ -179,7 +183,7 @@ impl Container {
         });
         Ok(Self {
             front,
-            is_passing: AtomicBool::new(false),
+            is_passing,
             is_second: Notify::new(),
             has_rehearsed: AtomicBool::new(false),
             next: Mutex::default(),
@@ -246,8 +250,9 @@ impl Container {
 
     /// Holds requests until it is known who answers them.
     fn hold(&self) {
-        self.is_passing.store(false, Ordering::Relaxed);
         self.front.hold();
+        // After: who is told that nothing is passed on may pass requests to this one.
+        self.is_passing.store(false, Ordering::Release);
     }
 
     /// From waiting for the seat to giving it back.
@@ -280,6 +285,7 @@ impl Container {
                     container = next.id,
                     "requests are passed on to the next one"
                 );
+                seat::until_it_holds(&next).await;
                 self.pass(Peer::new(next.addresses, &next.key));
             }
         }
@@ -320,11 +326,10 @@ impl Container {
         seat: &Seat,
         bucket: Option<&Bucket>,
     ) -> Result<Serving<S>> {
-        let (settings, database) = (config.replication.clone(), config.database.clone());
+        let settings = config.replication.clone();
         let replica = seat.lease.as_ref().zip(bucket);
         if let Some((lease, bucket)) = replica {
-            self.bring(&settings, &database, (seat, lease, bucket))
-                .await?;
+            self.bring(&config, (seat, lease, bucket)).await?;
         }
         self.set(Role::Migrating);
         let site = app
@@ -401,7 +406,12 @@ impl Container {
         }
         self.closed.cancel();
         let listeners = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(RELEASE, listeners).await.is_err() {
+        let since_signal = self.signalled.get().map(Instant::elapsed);
+        let left = since_signal.map(|since| self.budget.until_kill(since));
+        if tokio::time::timeout(left.unwrap_or(RELEASE), listeners)
+            .await
+            .is_err()
+        {
             tracing::warn!("requests that were being passed on are left");
         }
     }

@@ -30,6 +30,9 @@ use crate::replication::volume;
 /// How long until a holder is looked for again that could not be asked.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How often the next container is asked whether it knows.
+const TOLD_PAUSE: Duration = Duration::from_millis(10);
+
 /// On a disk that is cheap.
 const DISK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -215,6 +218,22 @@ pub(crate) async fn answers(holder: &Holder) -> bool {
         return false;
     };
     parse(&answer, holder).is_some_and(|answer| answer.holds)
+}
+
+/// Waits until the next container knows that this one has left, so that what is passed on to it does not come back.
+///
+/// One that does not answer is not waited for: what does not reach it is held here.
+pub(super) async fn until_it_holds(next: &Holder) {
+    let told = async {
+        while let Ok(answer) = peer(next).ask().await {
+            if parse(&answer, next).is_none_or(|answer| !answer.passes) {
+                return;
+            }
+            tokio::time::sleep(TOLD_PAUSE).await;
+        }
+    };
+    // The time is only for one that hangs.
+    let _ = tokio::time::timeout(PAUSE, told).await;
 }
 
 /// Passes requests on to the holder until it says that it has left, or it is worth looking again.

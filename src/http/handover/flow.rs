@@ -11,6 +11,7 @@ use axum::http::Method;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::response::IntoResponse;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -38,7 +39,7 @@ use crate::http::handover::tunnel;
 /// How often a peer that is not reached is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// How often a request is passed on. From a new container to the old one and back is twice.
+/// How often a request is passed on before it has to wait. From a new container to the old one and back is twice.
 const HOPS_MAX: u16 = 3;
 
 /// What asks no more than to read is asked elsewhere, when a peer that is no longer passed to is silent for so long.
@@ -95,7 +96,11 @@ impl Flow {
                     return site(router, begun, request).await;
                 }
                 // Two containers that each take the other for the one that serves: one of them learns better soon.
-                Entered::Peer(_) if hops >= HOPS_MAX => None,
+                // It need not be this one, so the other gets back what it can send once more.
+                Entered::Peer(_) if hops >= HOPS_MAX && over == Over::Again => return back(),
+                Entered::Peer(_) if hops >= HOPS_MAX => {
+                    request.body().is_end_stream().then_some(AGAIN)
+                }
                 Entered::Peer(peer) => {
                     // One that is tried once more has waited, and goes on waiting if it must.
                     if over == Over::Changed {
@@ -220,6 +225,12 @@ fn outgoing(parts: &Parts, body: Body, hops: u16) -> Request {
         .headers_mut()
         .insert(headers::HOPS, HeaderValue::from(hops + 1));
     request
+}
+
+/// Gives a request back to the container that passed it on.
+fn back() -> Response {
+    let refused = [(headers::REFUSED, HeaderValue::from_static(headers::CIRCLE))];
+    (StatusCode::SERVICE_UNAVAILABLE, refused).into_response()
 }
 
 async fn site(mut router: Router, begun: Begun, request: Request) -> Response {

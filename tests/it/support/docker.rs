@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -32,14 +33,17 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
     printed.out.trim().to_owned()
 }
 
-/// Builds the image with the program that cargo has built in the place of the build stage; returns its id.
-pub(crate) fn image() -> String {
-    let folder = TempDir::new().unwrap();
-    let program = folder.path().join("src/target/release/houseboat");
-    std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-    strip(Path::new(env!("CARGO_BIN_EXE_houseboat")), &program);
-    let context = format!("build={}", folder.path().display());
-    build("houseboat-test", &["--build-context", &context])
+/// The image with the program that cargo has built in the place of the build stage, built once; its id.
+pub(crate) fn shipped() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let folder = TempDir::new().unwrap();
+        let program = folder.path().join("src/target/release/houseboat");
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        strip(Path::new(env!("CARGO_BIN_EXE_houseboat")), &program);
+        let context = format!("build={}", folder.path().display());
+        build("houseboat-test", &["--build-context", &context])
+    })
 }
 
 /// Builds the image as a platform does; returns its id.
@@ -51,6 +55,12 @@ fn build(tag: &str, more: &[&str]) -> String {
     let arguments = ["build", "--quiet", "--network", "host", "--tag", tag];
     let root = env!("CARGO_MANIFEST_DIR");
     docker(&[&arguments[..], more, &[root]].concat())
+}
+
+/// Puts the ledger that cargo has built, an example, to `to`.
+pub(crate) fn ledger(to: &Path) {
+    let program = Path::new(env!("CARGO_BIN_EXE_houseboat"));
+    strip(&program.with_file_name("examples").join("ledger"), to);
 }
 
 /// Copies a program without what only a debugger reads.
@@ -67,6 +77,8 @@ fn strip(from: &Path, to: &Path) {
 #[derive(Debug)]
 pub(crate) struct Container {
     id: String,
+    /// The site's port on this machine, if the container has the machine's network.
+    port: Option<u16>,
 }
 
 impl Container {
@@ -74,11 +86,25 @@ impl Container {
     pub(crate) fn run(options: &[&str], image: &str) -> Self {
         let arguments = ["run", "--detach", "--publish", "127.0.0.1::8000"];
         let id = docker(&[&arguments[..], options, &[image]].concat());
-        Self { id }
+        Self { id, port: None }
+    }
+
+    /// `docker run --detach` on this machine's own network, where its servers are; the site is at `port`.
+    pub(crate) fn run_on_host(port: u16, options: &[&str], image: &str) -> Self {
+        let variable = format!("--env=PORT={port}");
+        let arguments = ["run", "--detach", "--network=host", &variable];
+        let id = docker(&[&arguments[..], options, &[image]].concat());
+        Self {
+            id,
+            port: Some(port),
+        }
     }
 
     /// The address of `path` as this machine reaches it.
     pub(crate) fn url(&self, path: &str) -> String {
+        if let Some(port) = self.port {
+            return format!("http://127.0.0.1:{port}{path}");
+        }
         // It is another one after each start.
         let port = docker(&["port", &self.id, "8000/tcp"]);
         format!("http://{port}{path}")

@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub(crate) mod containers;
 pub(crate) mod docker;
 pub(crate) mod fake;
+pub(crate) mod holder;
 pub(crate) mod jobs;
 pub(crate) mod kills;
 pub(crate) mod ledger;
