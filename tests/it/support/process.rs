@@ -25,6 +25,7 @@ const LISTENING: &str = "listening on http://";
 /// How a [`TestProcess`] is to be started.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
+    program: Option<PathBuf>,
     folder: Option<PathBuf>,
     arguments: Vec<String>,
     variables: Vec<(String, OsString)>,
@@ -42,6 +43,12 @@ pub(crate) struct TestProcess {
 }
 
 impl Builder {
+    /// Runs this program instead of the reference site.
+    pub(crate) fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// Runs in `folder`, which outlives the process, instead of a fresh one.
     pub(crate) fn folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());
@@ -84,7 +91,9 @@ impl Builder {
             .folder
             .or_else(|| Some(own_folder.as_ref()?.path().to_owned()))
             .unwrap();
-        let mut child = command(&folder)
+        let program = self.program.as_deref();
+        let program = program.unwrap_or(Path::new(env!("CARGO_BIN_EXE_houseboat")));
+        let mut child = command_of(program, &folder)
             .args(self.arguments)
             .envs(self.variables)
             .spawn()
@@ -145,7 +154,7 @@ impl TestProcess {
     }
 
     /// Sends a signal by the `kill` program: a call of libc would be unsafe code.
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let arguments = ["-s", name, &self.id().to_string()];
         let status = Command::new("kill").args(arguments).status().unwrap();
         assert!(status.success(), "the process is gone:\n{}", self.log());
@@ -175,7 +184,11 @@ impl Drop for TestProcess {
 
 /// The program, to be run in `folder`, with nothing of this environment but what it needs.
 pub(crate) fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_houseboat"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_houseboat")), folder)
+}
+
+fn command_of(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     DropsFirstAnswer,
     /// It delivers every PUT and answers none.
     HoldsAnswers,
+    /// It answers as ever, but for what is read of a replica: that never comes.
+    HoldsReplica,
 }
 
 /// A proxy that passes on one request for each connection; it ends with the test.
@@ -68,6 +70,7 @@ async fn pass_on(client: TcpStream, server: String, fault: Fault, puts: Arc<Atom
         return;
     };
     let is_put = head.starts_with("PUT ");
+    let is_of_replica = head.starts_with("GET ") && head.contains(".ltx");
     let number = is_put.then(|| puts.fetch_add(1, Ordering::Relaxed));
     let mut upstream = TcpStream::connect(server).await.unwrap();
     upstream.write_all(head.as_bytes()).await.unwrap();
@@ -77,6 +80,7 @@ async fn pass_on(client: TcpStream, server: String, fault: Fault, puts: Arc<Atom
     match fault {
         Fault::DropsFirstAnswer if number == Some(0) => return,
         Fault::HoldsAnswers if is_put => std::future::pending().await,
+        Fault::HoldsReplica if is_of_replica => std::future::pending().await,
         _ => {}
     }
     // Who does not want the answer any more has gone.
