@@ -32,6 +32,10 @@ const PINNED_PAGES: i32 = 4_000;
 /// With Litestream, which works at its own pace, only this much is worth a word: 160 MB.
 const PINNED_PAGES_REPLICATED: i32 = 40_000;
 
+/// With more than that, about 1 GB, it is brought home even where that is left to Litestream: it would have cut it back
+/// by force at 121 359 pages, so it does not run, or hangs.
+const OTHERS_PAGES: i32 = 250_000;
+
 /// A WAL as long as this is cut back even if writes wait: 64 MB.
 const LONG_PAGES: i32 = 16_000;
 
@@ -176,8 +180,7 @@ impl Wal {
     }
 
     fn checkpoint(&mut self, connection: &Connection) {
-        // Beyond that, whoever should has not done so for long.
-        if self.is_others.load(Ordering::Relaxed) && WRITTEN.get() < PINNED_PAGES_REPLICATED {
+        if self.is_others.load(Ordering::Relaxed) && WRITTEN.get() < OTHERS_PAGES {
             self.is_home = true;
             return;
         }

@@ -112,6 +112,7 @@ impl From<database::Error> for Error {
             | database::Error::Timeout { .. }
             | database::Error::RolledBack(_)
             | database::Error::Damaged
+            | database::Error::Fenced
             | database::Error::Closed => Self::refused(StatusCode::SERVICE_UNAVAILABLE, &error),
             database::Error::DiskFull => Self::refused(StatusCode::INSUFFICIENT_STORAGE, &error),
             error => Self::internal(error),

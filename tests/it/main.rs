@@ -42,6 +42,7 @@ mod queue;
 mod recover;
 mod replica;
 mod replica_damage;
+mod replica_wal;
 mod restore;
 mod schedule;
 mod snapshots;
