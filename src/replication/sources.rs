@@ -64,7 +64,7 @@ impl Source {
     ) -> Result<Vec<Self>> {
         let generations = Generations::new(bucket.clone());
         match point {
-            Some(point) => at(generations.at(point).await?, point),
+            Some(point) => at(&generations.at(point).await?, point),
             None => latest(&generations.list().await?, record),
         }
     }
@@ -117,7 +117,7 @@ fn belongs(database: &Path, generation: &str, record: &Record) -> Result<()> {
     }
 }
 
-fn at(all: Vec<Generation>, point: Timestamp) -> Result<Vec<Source>> {
+fn at(all: &[Generation], point: Timestamp) -> Result<Vec<Source>> {
     let Some(last) = all.len().checked_sub(1) else {
         return Err(Error::Restore(format!(
             "no generation reaches back to {point}"

@@ -28,6 +28,7 @@ mod health;
 mod http;
 mod killed;
 mod lanes;
+mod lease_model;
 mod lifecycle;
 mod links;
 mod litestream;
