@@ -197,9 +197,9 @@ mod tests {
     #[test]
     fn a_point_in_time_may_be_in_an_earlier_one() {
         let point = "2026-11-21T09:00:00Z".parse().unwrap();
-        let sources = at(generations(&[3, 2]), point).unwrap();
+        let sources = at(&generations(&[3, 2]), point).unwrap();
         let may_fail: Vec<_> = sources.iter().map(|source| source.may_fail).collect();
         assert_eq!(may_fail, [true, false]);
-        assert!(at(Vec::new(), point).is_err());
+        assert!(at(&[], point).is_err());
     }
 }
