@@ -110,6 +110,7 @@ pub(crate) fn words(path: &Path) -> Vec<String> {
 }
 
 fn open(path: &Path) -> Connection {
+    #[expect(clippy::disallowed_methods, reason = "as another program would")]
     let database = Connection::open(path).unwrap();
     database.busy_timeout(LONG).unwrap();
     database
