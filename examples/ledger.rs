@@ -1,10 +1,15 @@
 //! A site that a test can hold to its word: every row that it acknowledged can be asked for.
 
+use std::time::Duration;
+
 use houseboat::axum::Router;
 use houseboat::axum::extract::{Path, State};
 use houseboat::axum::routing::{get, post};
-use houseboat::database::{Database, Migrations};
+use houseboat::database::{BoxError, Database, Migrations};
+use houseboat::queue::{Job, Jobs, Outcome};
 use houseboat::{App, Context, http::Error, http::Result, rusqlite::OptionalExtension};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 /// Stores the body as a row, and answers with its number.
 async fn add(State(db): State<Database>, text: String) -> Result<String> {
@@ -25,6 +30,37 @@ async fn show(State(db): State<Database>, Path(id): Path<i64>) -> Result<String>
     text.await?.ok_or_else(Error::not_found)
 }
 
+/// A request that is begun, and fails when it is due.
+async fn fail(Path(after_ms): Path<u64>) -> Result<String> {
+    sleep(Duration::from_millis(after_ms)).await;
+    panic!("the handler was to panic")
+}
+
+/// The same as a job.
+#[derive(Deserialize, Serialize)]
+struct Fail {
+    after_ms: u64,
+}
+
+impl Job for Fail {
+    const NAME: &'static str = "fail";
+    type Context = Context;
+
+    async fn run(self, _: Context) -> Result<Outcome, BoxError> {
+        sleep(Duration::from_millis(self.after_ms)).await;
+        panic!("the job was to panic")
+    }
+}
+
+async fn fail_later(State(context): State<Context>, Path(after_ms): Path<u64>) -> Result<String> {
+    let queue = context.queue.clone();
+    let enqueue = context
+        .database
+        .write(move |tx| Ok(queue.enqueue(tx, &Fail { after_ms })?));
+    enqueue.await?;
+    Ok("enqueued".to_owned())
+}
+
 const MIGRATIONS: Migrations = Migrations::new(
     "ledger",
     &[(
@@ -37,6 +73,13 @@ const MIGRATIONS: Migrations = Migrations::new(
 fn main() -> std::process::ExitCode {
     let routes: Router<Context> = Router::new()
         .route("/rows", post(add))
-        .route("/rows/{id}", get(show));
-    houseboat::run(App::new("ledger").migrations(MIGRATIONS).routes(routes))
+        .route("/rows/{id}", get(show))
+        .route("/panics/{after_ms}", get(fail).post(fail_later));
+    let jobs = Jobs::default().register::<Fail>();
+    houseboat::run(
+        App::new("ledger")
+            .migrations(MIGRATIONS)
+            .routes(routes)
+            .jobs(jobs),
+    )
 }

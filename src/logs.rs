@@ -21,7 +21,7 @@ use crate::settings::Problems;
 use crate::settings::Section;
 
 /// Crates that tell at `info` what is of no use to an operator.
-const QUIET: &str = "refinery_core=warn";
+const QUIET: &str = "refinery_core=warn,object_store=warn";
 
 /// The environment of whoever works on the site.
 const DEVELOPMENT: &str = "development";

@@ -39,7 +39,8 @@ pub(super) fn up(method: &Method, status: Status) -> Response {
     }
     match status.role {
         Role::Draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
-        // The platform would stop the container that serves.
+        // Nothing is known yet, and the platform would stop the container that serves.
+        Role::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
         Role::Rehearsing => {
             (StatusCode::SERVICE_UNAVAILABLE, "trying the migrations\n").into_response()
         }
@@ -64,7 +65,7 @@ pub(super) fn role(method: &Method, status: Status) -> Response {
             Some("the migrations are tried on a copy; another container serves"),
             None,
         ),
-        Role::Starting => (Some("the site is starting"), None),
+        Role::Starting | Role::Taking => (Some("the site is starting"), None),
         Role::Restoring => (Some("the database is being restored"), None),
         Role::Migrating => (Some("the database is being migrated"), None),
         Role::Serving => (Some("requests are held for a moment"), None),

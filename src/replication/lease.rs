@@ -13,6 +13,8 @@ use crate::database::Fence;
 use crate::replication::Bucket;
 use crate::replication::ConditionalWrites;
 use crate::replication::Error;
+use crate::replication::Generation;
+use crate::replication::Generations;
 use crate::replication::Holder;
 use crate::replication::Outage;
 use crate::replication::Record;
@@ -51,6 +53,14 @@ pub struct Look {
     /// What the rules make of it.
     pub sight: Sight,
     version: Option<Version>,
+}
+
+impl Look {
+    /// Whether there is no record: nobody has ever held the lease, or the record was deleted.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.version.is_none()
+    }
 }
 
 impl Candidate {
@@ -104,7 +114,13 @@ impl Candidate {
     ///
     /// When the bucket cannot be reached or refuses.
     pub async fn take(&self, look: &Look, fence: &Fence) -> Result<Option<Lease>> {
-        let record = look.record.taken_by(self.own.clone());
+        let mut record = look.record.taken_by(self.own.clone());
+        if look.is_first() {
+            // The record may have been deleted, and no epoch may come twice.
+            let generations = Generations::new(self.bucket.clone()).list().await?;
+            let last = generations.iter().map(Generation::epoch).max();
+            record.epoch = record.epoch.max(last.unwrap_or(0) + 1);
+        }
         let sent = Fence::now();
         let written = if self.is_conditional {
             write(&self.bucket, &record, look.version.as_ref()).await

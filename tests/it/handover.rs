@@ -210,8 +210,12 @@ async fn a_visitor_who_goes_away_no_longer_counts() {
 async fn each_container_answers_for_itself_how_it_is() {
     let (a, b) = (Container::start().await, Container::start().await);
     let mut visitor = a.visit().await;
+    // A platform that took it for healthy would end the one that serves.
+    a.role(Role::Starting);
+    assert_eq!(visitor.get("/up").await.status, 503);
+    assert_eq!(visitor.get("/ready").await.status, 503);
     for (role, status, ready) in [
-        (Role::Starting, 503, false),
+        (Role::Taking, 503, false),
         (Role::Restoring, 503, false),
         (Role::Migrating, 503, false),
         (Role::Standby, 200, true),

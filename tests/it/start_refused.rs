@@ -89,8 +89,9 @@ async fn a_bucket_that_cannot_be_used() {
     }
     let (s3, fleet) = with_a_replica().await;
     let folder = TempDir::new().unwrap();
-    let nowhere = format!("http://127.0.0.1:{}", free_port());
-    let refused = fleet.clone().set(ENDPOINT, nowhere.clone());
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let endpoint = format!("http://{nowhere}");
+    let refused = fleet.clone().set(ENDPOINT, endpoint);
     let parts = ["cannot reach the bucket", nowhere.as_str()];
     refuses(&refused, Some(&s3), folder.path(), &parts).await;
 
@@ -100,15 +101,8 @@ async fn a_bucket_that_cannot_be_used() {
     let parts = ["the bucket refuses"];
     refuses(&secret, Some(&s3), folder.path(), &parts).await;
 
-    let missing = fleet
-        .clone()
-        .set("HOUSEBOAT_REPLICATION__BUCKET", "another");
-    let parts = ["the bucket refuses", "another"];
-    refuses(&missing, Some(&s3), folder.path(), &parts).await;
-
     s3.signal("STOP");
-    let endpoint = s3.endpoint();
-    let parts = ["cannot reach the bucket", endpoint.as_str()];
+    let parts = ["cannot reach the bucket"];
     refuses(&fleet, None, folder.path(), &parts).await;
     s3.signal("CONT");
     // It was not for want of a replica.
@@ -173,12 +167,14 @@ async fn a_record_that_is_gone_is_no_first_start() {
     std::fs::remove_file(s3.objects().join("site/lease.json")).unwrap();
     let parts = ["the record of this site is gone", "replication.allow_empty"];
     refuses(&fleet, Some(&s3), folder.path(), &parts).await;
-    // The record that the try has made changes nothing of that.
+    // Refused again and again, as by a platform that starts it again and again.
     refuses(&fleet, Some(&s3), folder.path(), &parts).await;
     let empty = fleet.set("HOUSEBOAT_REPLICATION__ALLOW_EMPTY", "true");
     let site = empty.serve(folder.path()).await;
     let log = site.stop().await;
     assert!(log.contains("starting empty"), "{log}");
+    // No epoch comes twice.
+    assert_eq!(record(&s3)["epoch"], 2);
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! Stop signals at every stage of a container's life.
 
-use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
+use crate::support::client::client;
 use crate::support::ledger::DATABASE;
 use crate::support::ledger::Fleet;
 use crate::support::ledger::SOON;
+use crate::support::ledger::is_running;
 use crate::support::ledger::record;
 use crate::support::ledger::restored;
 use crate::support::proxy::Fault;
@@ -38,8 +39,8 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(site.end().await, Some(0), "{}", site.log());
     let took = second.elapsed();
     assert!(took < Duration::from_secs(4), "{took:?}\n{}", site.log());
-    let is_gone = !Path::new(&format!("/proc/{}", litestreams[0])).exists();
-    assert!(is_gone, "litestream lives on:\n{}", site.log());
+    let is_gone = async || (!is_running(litestreams[0])).then_some(());
+    site.wait_for("end of litestream", is_gone).await;
     s3.signal("CONT");
 }
 
@@ -49,7 +50,9 @@ async fn during_a_restore_nothing_is_left() {
         return;
     }
     let s3 = S3::start().await;
-    let fleet = Fleet::new(Some(&s3)).set("HOUSEBOAT_SERVER__STOP_MS", "1500");
+    let fleet = Fleet::new(Some(&s3))
+        .set("HOUSEBOAT_QUEUE__STOP_MS", "1000")
+        .set("HOUSEBOAT_SERVER__STOP_MS", "1500");
     let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let site = fleet.serve(folders[0].path()).await;
     assert!(site.writes("a row").await);
@@ -118,8 +121,43 @@ async fn while_nobody_serves_a_container_can_be_stopped() {
     first.crash();
     // The lease of the one that was killed has minutes to go.
     let mut second = fleet.start(folders[1].path()).await;
+    second.is("standby").await;
     assert_eq!(second.up().await, 200);
     second.terminate();
     let code = second.end_within(SOON).await;
     assert_eq!(code, Some(0), "{}", second.log());
+}
+
+#[tokio::test]
+async fn panics_while_it_ends_cost_no_row() {
+    if !slow("panics_while_it_ends_cost_no_row") {
+        return;
+    }
+    let s3 = S3::start().await;
+    let folder = TempDir::new().unwrap();
+    let mut site = Fleet::new(Some(&s3)).serve(folder.path()).await;
+    let failing = client()
+        .post(site.url("/panics/2000"))
+        .header("sec-fetch-site", "same-origin")
+        .send();
+    assert_eq!(failing.await.unwrap().status(), 200);
+    let (request, begun) = (client().get(site.url("/panics/1500")), Instant::now());
+    let request = tokio::spawn(request.send());
+    // The job and the request have begun, which nothing outside can see of the request.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(site.writes("the last row").await);
+    site.terminate();
+    assert_eq!(
+        request.await.unwrap().unwrap().status(),
+        500,
+        "{}",
+        site.log()
+    );
+    assert!(begun.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(site.end().await, Some(0), "{}", site.log());
+    let log = site.log();
+    for text in ["the handler was to panic", "the job was to panic"] {
+        assert!(log.contains(text), "{text}:\n{log}");
+    }
+    assert!(restored(&s3).await.contains("the last row"));
 }

@@ -370,9 +370,18 @@ impl Container {
             serving.site.stop().await;
             return None;
         }
+        let copying = serving.replicating.as_ref().map(Replicating::litestream);
+        let at_once = async {
+            self.stop.now.cancelled().await;
+            // It would live on: nothing that is dropped is waited for then.
+            if let Some(litestream) = &copying {
+                litestream.kill();
+            }
+        };
+        tokio::pin!(at_once);
         tokio::select! {
             () = serving.site.stop() => {}
-            () = self.stop.now.cancelled() => return None,
+            () = &mut at_once => return None,
         }
         let stopped = begun.elapsed();
         let whole = match serving.replicating {
@@ -381,7 +390,7 @@ impl Container {
                 let left = self.budget.grace.saturating_sub(stopped + RELEASE);
                 tokio::select! {
                     whole = replicating.end(left.max(self.budget.sync / 2)) => whole,
-                    () = self.stop.now.cancelled() => None,
+                    () = at_once => None,
                 }
             }
             None => None,

@@ -75,6 +75,11 @@ impl Replicating {
         })
     }
 
+    /// The process, for who has to end it at once.
+    pub(super) fn litestream(&self) -> Arc<Litestream> {
+        Arc::clone(&self.litestream)
+    }
+
     /// Waits until the record names this generation: everything that was there at the start is in the bucket.
     pub(super) async fn announced(&self, lease: &Lease) {
         let own = self.litestream.generation();

@@ -24,6 +24,7 @@ use crate::replication::Lease;
 use crate::replication::Look;
 use crate::replication::Record;
 use crate::replication::Settings;
+use crate::replication::Source;
 use crate::replication::rules::Sight;
 use crate::replication::volume;
 
@@ -93,7 +94,10 @@ impl Seat {
             .and_then(|record| record.holder)
             .map(|holder| holder.id);
         let candidate = Candidate::new(bucket.clone(), settings, container.own.clone());
-        let (lease, before) = take_lease(container, candidate, gone).await?;
+        let has_data = container.database.metadata().is_ok_and(|it| it.len() > 0);
+        let is_free = has_data || settings.allow_empty || settings.point().is_some();
+        let must_be_empty = (!is_free).then_some(bucket);
+        let (lease, before) = take_lease(container, candidate, (gone, must_be_empty)).await?;
         volume::write_holder(&container.database, &lease.record().await)?;
         Ok(Self::new(container, lock, Some(lease), before))
     }
@@ -159,11 +163,11 @@ async fn take_lock(container: &Container) -> Result<File> {
     }
 }
 
-/// `gone` is a holder that is known to write no more: it was on this disk, of which the lock is ours now.
+/// In `must_be_empty` there may be no data where there is no record. `gone` is a holder that is known to write no more: it was on this disk, of which the lock is ours now.
 async fn take_lease(
     container: &Container,
     mut candidate: Candidate,
-    mut gone: Option<String>,
+    (mut gone, must_be_empty): (Option<String>, Option<&Bucket>),
 ) -> Result<(Lease, Record)> {
     let mut has_seen = false;
     loop {
@@ -182,6 +186,10 @@ async fn take_lease(
             let left = stand_by(container, look.record.holder.as_ref(), PAUSE).await;
             gone = left.or(gone);
             continue;
+        }
+        if let Some(bucket) = must_be_empty.filter(|_| look.is_first()) {
+            // Before a record is made anew: the next try would find it, and nothing amiss.
+            Source::all(bucket, &look.record, None).await?;
         }
         container.hold();
         if let Some(lease) = candidate.take(&look, &container.fence).await? {
@@ -261,7 +269,7 @@ async fn stand_by(
     };
     if answer.as_ref().is_some_and(|answer| answer.has_left) {
         container.hold();
-        container.set(Role::Starting);
+        container.set(Role::Taking);
         return Some(holder.id.clone());
     }
     tokio::time::sleep(pause).await;

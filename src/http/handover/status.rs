@@ -11,8 +11,10 @@ pub enum Role {
     Rehearsing,
     /// Another container serves, and requests are passed on to it.
     Standby,
-    /// It has begun, and does not know yet whether another container serves; or it opens its files.
+    /// It has begun, and does not know yet whether another container serves.
     Starting,
+    /// The one that served has left, and this one takes its place.
+    Taking,
     /// It fetches the database from the replica.
     Restoring,
     /// It applies migrations.

@@ -260,6 +260,13 @@ impl Drop for Container {
     }
 }
 
+/// Whether this process runs; one that has ended and nobody asks for does not.
+pub(crate) fn is_running(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| !state.starts_with('Z'))
+}
+
 /// Kills what a container has left.
 pub(crate) fn end(processes: &[u32]) {
     for id in processes {
