@@ -64,7 +64,7 @@ impl Source {
     ) -> Result<Vec<Self>> {
         let generations = Generations::new(bucket.clone());
         match point {
-            Some(point) => at(generations.at(point).await?, point),
+            Some(point) => at(&generations.at(point).await?, point),
             None => latest(&generations.list().await?, record),
         }
     }
@@ -117,7 +117,7 @@ fn belongs(database: &Path, generation: &str, record: &Record) -> Result<()> {
     }
 }
 
-fn at(all: Vec<Generation>, point: Timestamp) -> Result<Vec<Source>> {
+fn at(all: &[Generation], point: Timestamp) -> Result<Vec<Source>> {
     let Some(last) = all.len().checked_sub(1) else {
         return Err(Error::Restore(format!(
             "no generation reaches back to {point}"
@@ -197,9 +197,9 @@ mod tests {
     #[test]
     fn a_point_in_time_may_be_in_an_earlier_one() {
         let point = "2026-11-21T09:00:00Z".parse().unwrap();
-        let sources = at(generations(&[3, 2]), point).unwrap();
+        let sources = at(&generations(&[3, 2]), point).unwrap();
         let may_fail: Vec<_> = sources.iter().map(|source| source.may_fail).collect();
         assert_eq!(may_fail, [true, false]);
-        assert!(at(Vec::new(), point).is_err());
+        assert!(at(&[], point).is_err());
     }
 }

@@ -16,6 +16,7 @@ mod damage;
 mod database;
 mod deadlines;
 mod disk;
+mod drill;
 mod fence;
 mod files;
 mod foreign;
