@@ -27,6 +27,7 @@ use crate::support::replica::Replicated;
 use crate::support::replica::names;
 use crate::support::replica::replication;
 use crate::support::s3::S3;
+use crate::support::waiting::slow;
 use crate::support::waiting::wait_for;
 
 fn folder() -> TempDir {
@@ -49,6 +50,18 @@ fn finds(s3: &S3, folder: &Path) -> String {
     assert!(printed.err.contains(&error), "{printed:?}");
     assert_eq!(scratch(folder), [""; 0]);
     error
+}
+
+/// Flips a bit in those that have none flipped yet.
+fn flip(objects: &[PathBuf], damaged: &mut HashSet<PathBuf>) {
+    for object in objects {
+        if damaged.insert(object.clone()) {
+            let mut bytes = fs::read(object).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            fs::write(object, bytes).unwrap();
+        }
+    }
 }
 
 /// Spoils the objects of the generation until a drill beside a site finds it; gives what it found.
@@ -83,6 +96,9 @@ async fn stop(mut site: TestProcess) {
 
 #[tokio::test]
 async fn a_sound_replica_passes_with_a_site_and_without_one() {
+    if !slow("drills beside a site and without one") {
+        return;
+    }
     let (s3, one) = (S3::start().await, folder());
     let error = refused(&s3, one.path(), &["drill"]);
     assert!(error.contains("nothing in the bucket yet"), "{error}");
@@ -125,24 +141,19 @@ async fn a_sound_replica_passes_with_a_site_and_without_one() {
 
 #[tokio::test]
 async fn damage_is_found_and_told_until_it_is_gone() {
+    if !slow("drills of a damaged replica") {
+        return;
+    }
     let (s3, one) = (S3::start().await, folder());
     let site = start(&s3, one.path(), &[]).await;
     insert(one.path(), "one");
     done(&s3, one.path(), &["drill"]);
     // Litestream replaces what it has uploaded by what it compacts, and so heals it now and then.
     let mut damaged = HashSet::new();
-    let error = found(&s3, one.path(), |objects| {
-        for object in objects {
-            if damaged.insert(object.clone()) {
-                let mut bytes = fs::read(object).unwrap();
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 0x10;
-                fs::write(object, bytes).unwrap();
-            }
-        }
-    });
+    let error = found(&s3, one.path(), |objects| flip(objects, &mut damaged));
     assert!(error.await.contains("is damaged"));
     stop(site).await;
+    flip(&objects(&s3, &generation(&s3)), &mut damaged);
     assert!(finds(&s3, one.path()).contains("is damaged"));
 
     // The next start says so until a drill goes well; its own generation is whole.

@@ -20,6 +20,7 @@ use crate::support::holder::start;
 use crate::support::holder::words;
 use crate::support::replica::names;
 use crate::support::s3::S3;
+use crate::support::waiting::slow;
 
 const SECONDS: Duration = Duration::from_secs(20);
 
@@ -51,6 +52,9 @@ fn kept(folder: &Path) -> PathBuf {
 
 #[tokio::test]
 async fn the_replica_comes_back_as_it_is_or_was_and_what_was_there_is_kept() {
+    if !slow("restores of the replica by hand") {
+        return;
+    }
     let (s3, one, other) = (S3::start().await, folder(), folder());
     let (time, [first, second]) = replica(&s3, one.path()).await;
     let file = other.path().join(FILE);
@@ -75,6 +79,10 @@ async fn the_replica_comes_back_as_it_is_or_was_and_what_was_there_is_kept() {
     let said = done(&s3, third.path(), &["restore", "--generation", &second]);
     assert!(said.contains(&second), "{said}");
     assert_eq!(words(&third.path().join(FILE)), ["one", "two"]);
+    // Also where no note beside it knows of the generation that the record names.
+    let fourth = folder();
+    done(&s3, fourth.path(), &["restore", "--at", &at]);
+    done(&s3, fourth.path(), &["replicate", "--once"]);
     let left = names(&third.path().join("data"));
     assert!(
         left.iter().all(|name| !name.contains("fetched")),
