@@ -26,11 +26,7 @@ impl Setting {
 }
 
 /// The bucket. Without one the other names of its section say nothing: half of a developer's machines has AWS keys.
-pub(super) const BUCKET: Setting = Setting::new(
-    "replication",
-    "bucket",
-    &["LITESTREAM_BUCKET", "S3_BUCKET", "AWS_BUCKET"],
-);
+pub(super) const BUCKET: Setting = Setting::new("replication", "bucket", &["LITESTREAM_BUCKET"]);
 
 /// Every setting that platforms set. A secret has the names with `_FILE` as well.
 pub(super) const SETTINGS: [Setting; 9] = [

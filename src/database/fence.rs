@@ -51,6 +51,15 @@ impl Fence {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
     }
 
+    /// As [`extend`](Self::extend), but does nothing once it has closed: for who cannot ask whether it may be opened.
+    pub fn keep_open(&self, end: Duration) {
+        let (end, now) = (nanoseconds(end), nanoseconds(Self::now()));
+        let longer = |until: u64| (until > now && until < end).then_some(end);
+        let _ = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
+    }
+
     /// Closes it for good.
     pub fn shut(&self) {
         self.0.store(SHUT, Ordering::Release);
@@ -83,6 +92,20 @@ mod tests {
         assert!(fence.is_open());
         // An answer that comes late takes nothing away.
         fence.extend(Duration::from_secs(1));
+        assert!(fence.is_open());
+    }
+
+    #[test]
+    fn one_that_has_closed_is_not_kept_open() {
+        let fence = Fence::closed();
+        fence.extend(Fence::now() + Duration::from_millis(1));
+        while fence.is_open() {
+            std::thread::yield_now();
+        }
+        fence.keep_open(Fence::now() + Duration::from_mins(1));
+        assert!(!fence.is_open());
+        fence.extend(Fence::now() + Duration::from_mins(1));
+        fence.keep_open(Fence::now() + Duration::from_mins(2));
         assert!(fence.is_open());
     }
 

@@ -30,6 +30,9 @@ pub enum Error {
     /// What is in the bucket cannot be used.
     #[error("cannot restore: {0}")]
     Restore(String),
+    /// There is nothing to restore, or nothing so old.
+    #[error("cannot restore: {0}")]
+    Nothing(String),
     /// Litestream could not be run, or did not do what it was asked.
     #[error("litestream: {0}")]
     Litestream(String),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::MutexGuard;
+use tokio::time::MissedTickBehavior;
 
 use crate::database::Fence;
 use crate::replication::Bucket;
@@ -204,8 +205,12 @@ impl Lease {
     ///
     /// Always: [`Error::Lost`], with who has it now.
     pub async fn keep(&self) -> Result<std::convert::Infallible> {
+        // Counted from the start of each try: one that hangs must not use up the time of the next.
+        let mut due = tokio::time::interval(rules::renewal(self.0.lease));
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        due.tick().await;
         loop {
-            tokio::time::sleep(rules::renewal(self.0.lease)).await;
+            due.tick().await;
             if let Err(error @ Error::Lost(_)) = self.renew().await {
                 self.0.fence.shut();
                 return Err(error);
@@ -236,8 +241,9 @@ impl Lease {
                 self.tell_of(error);
                 let is_outage = matches!(error, Error::Unreachable(_) | Error::Refused(_));
                 if is_outage && self.0.outage == Outage::Serve {
+                    // Never opened like this: another one may have taken over while this process stood still.
                     let end = rules::end_of_right(tried, self.0.lease);
-                    self.0.fence.extend(end);
+                    self.0.fence.keep_open(end);
                 }
             }
         }
@@ -347,7 +353,12 @@ impl Lease {
 
     /// What is there is not what was expected: an own write of which no answer came, nothing at all, or another holder.
     async fn look_again(&self, held: &mut MutexGuard<'_, Held>) -> Result<()> {
-        match read(&self.0.bucket).await? {
+        let found = match read(&self.0.bucket).await {
+            // Of a newer program, which has taken over, or of nobody's that this one knows.
+            Err(Error::Restore(reason)) => return Err(Error::Lost(reason)),
+            found => found?,
+        };
+        match found {
             Some((found, version)) if is_same_holder(&found, &held.record) => {
                 held.record.beat = held.record.beat.max(found.beat);
                 held.version = version;

@@ -386,10 +386,12 @@ impl Fetch<'_> {
             return Error::Refused(format!("{endpoint}: {said}"));
         }
         if has(&["no space left on device"]) {
-            return Error::Restore(format!(
-                "there is no room for the database on the disk of {}: {said}",
+            // Not that there were nothing to restore, which may be answered by starting empty.
+            let what = format!(
+                "there is no room for the database on the disk of {}",
                 self.to.display()
-            ));
+            );
+            return Error::Io(what, std::io::Error::other(said.to_owned()));
         }
         if has(&["no matching backup files available"]) {
             return self.nothing_there();
@@ -399,14 +401,14 @@ impl Fetch<'_> {
 
     fn nothing_there(&self) -> Error {
         let generation = self.generation;
-        Error::Restore(match self.until {
-            Until::Time(at) => format!(
+        match self.until {
+            Until::Time(at) => Error::Nothing(format!(
                 "generation {generation} has nothing of {at} or before: choose a later time (replication.restore_at, or --at)"
-            ),
-            _ => format!(
+            )),
+            _ => Error::Restore(format!(
                 "generation {generation} has nothing that a database can be made of, in whole; {WAYS_OUT}"
-            ),
-        })
+            )),
+        }
     }
 
     fn damaged(&self, reason: &str) -> Error {

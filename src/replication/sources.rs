@@ -85,7 +85,7 @@ pub(crate) async fn bring_back(
     progress: impl Fn(RestoreProgress),
     ready: impl AsyncFn(),
 ) -> Result<Brought> {
-    let mut failed = Error::Restore("there is nothing in the bucket yet".to_owned());
+    let mut failed = Error::Nothing("there is nothing in the bucket yet".to_owned());
     for source in sources {
         let generation = source.generation.clone();
         let done = restore_over(settings, &generation, point, &progress, &ready).await;
@@ -98,7 +98,7 @@ pub(crate) async fn bring_back(
                     kept,
                 });
             }
-            Err(error @ Error::Restore(_)) if source.may_fail => {
+            Err(error @ Error::Nothing(_)) if source.may_fail => {
                 tracing::info!(%error, generation, "it does not reach back so far: taking the one before");
                 failed = error;
             }

@@ -47,14 +47,21 @@ fn the_keys_of_a_machine_alone_mean_nothing() {
 }
 
 #[test]
-fn each_name_of_the_bucket_turns_replication_on() {
-    for name in ["LITESTREAM_BUCKET", "S3_BUCKET", "AWS_BUCKET"] {
-        let config = load(&[&KEYS[..], &[(name, "site")]].concat());
-        assert_eq!(config.replication.bucket, "site", "{name}");
-        assert_eq!(config.replication.access_key_id.expose(), "aws");
-        assert_eq!(config.replication.secret_access_key.expose(), "aws-secret");
-        let line = format!("bucket = \"site\"  # {name}\n");
-        assert!(config.to_string().contains(&line), "{config}");
+fn the_bucket_turns_replication_on() {
+    let config = load(&[&KEYS[..], &[("LITESTREAM_BUCKET", "site")]].concat());
+    assert_eq!(config.replication.bucket, "site");
+    assert_eq!(config.replication.access_key_id.expose(), "aws");
+    assert_eq!(config.replication.secret_access_key.expose(), "aws-secret");
+    let line = "bucket = \"site\"  # LITESTREAM_BUCKET\n";
+    assert!(config.to_string().contains(line), "{config}");
+}
+
+#[test]
+fn a_bucket_for_something_else_does_not() {
+    // It may be one of uploads, that the world can read.
+    for name in ["S3_BUCKET", "AWS_BUCKET"] {
+        let config = load(&[&KEYS[..], &[(name, "uploads")]].concat());
+        assert_eq!(config.replication.bucket, "", "{name}");
     }
 }
 
@@ -72,7 +79,7 @@ fn a_bucket_in_a_file_or_in_a_name_of_ours_counts_too() {
 
 #[test]
 fn a_bucket_without_keys_is_a_problem() {
-    let problem = problem(&[("S3_BUCKET", "site")]);
+    let problem = problem(&[("LITESTREAM_BUCKET", "site")]);
     assert_eq!(
         problem,
         "replication.access_key_id = [redacted] (from default) must be set where there is a bucket\n\
@@ -82,7 +89,7 @@ fn a_bucket_without_keys_is_a_problem() {
 
 /// Sets every name of `names` in turn, from the last to the first, and sees that the new one counts.
 fn assert_order(names: &[&str], value: impl Fn(&Config<NoSettings>) -> String) {
-    let mut variables = vec![("S3_BUCKET".to_owned(), "site".to_owned())];
+    let mut variables = vec![("LITESTREAM_BUCKET".to_owned(), "site".to_owned())];
     variables.extend(KEYS.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables.retain(|(name, _)| !names.contains(&name.as_str()));
     for (index, name) in names.iter().enumerate().rev() {
@@ -103,7 +110,7 @@ fn assert_order(names: &[&str], value: impl Fn(&Config<NoSettings>) -> String) {
 #[test]
 fn of_two_names_the_first_counts_and_is_named() {
     assert_order(
-        &["LITESTREAM_BUCKET", "S3_BUCKET", "AWS_BUCKET"][..2],
+        &["HOUSEBOAT_REPLICATION__BUCKET", "LITESTREAM_BUCKET"],
         |config| config.replication.bucket.clone(),
     );
     assert_order(
@@ -156,7 +163,7 @@ fn a_secret_may_be_in_a_file_that_a_name_of_a_platform_names() {
     let path = folder.path().join("secret");
     fs::write(&path, "from-a-file\n").unwrap();
     let path = path.display().to_string();
-    let rest = [("S3_BUCKET", "site"), ("AWS_ACCESS_KEY_ID", "aws")];
+    let rest = [("LITESTREAM_BUCKET", "site"), ("AWS_ACCESS_KEY_ID", "aws")];
     let file = ("LITESTREAM_SECRET_ACCESS_KEY_FILE", path.as_str());
     // The file is as good as its name without the ending: it comes before the second name.
     let config = load(&[&rest[..], &[file, KEYS[1]]].concat());

@@ -127,7 +127,7 @@ async fn an_earlier_point_in_time_comes_back() {
     fs::remove_file(&database.path).unwrap();
     let hour = jiff::SignedDuration::from_hours(1);
     let error = at(before.checked_sub(hour).unwrap()).await.unwrap_err();
-    assert!(matches!(error, Error::Restore(_)), "{error}");
+    assert!(matches!(error, Error::Nothing(_)), "{error}");
     assert!(
         error.to_string().contains("or before: choose a later"),
         "{error}"

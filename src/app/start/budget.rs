@@ -10,6 +10,9 @@ use crate::http::HandoverSettings;
 /// What is kept back, so that the end is before the kill.
 const SPARE: Duration = Duration::from_millis(500);
 
+/// For giving the lease back, and telling the next container, when the last copy is made or given up.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// With less, requests and jobs could not end in any order.
 const STOP_MIN: Duration = Duration::from_millis(500);
 
@@ -34,12 +37,12 @@ impl Budget {
         is_replicated: bool,
     ) -> Result<Self> {
         let grace = handover.grace();
-        let sync = if is_replicated {
-            Duration::from_millis(handover.sync_ms)
+        let (sync, leave) = if is_replicated {
+            (Duration::from_millis(handover.sync_ms), LEAVE)
         } else {
-            Duration::ZERO
+            (Duration::ZERO, Duration::ZERO)
         };
-        let stop = grace.saturating_sub(sync + SPARE);
+        let stop = grace.saturating_sub(sync + leave + SPARE);
         if stop < STOP_MIN {
             return Err(Error::Times(format!(
                 "handover.sync_ms = {} leaves requests and jobs no time within handover.grace_ms = {}: \
@@ -54,6 +57,12 @@ impl Budget {
             sync,
             linger: Duration::from_millis(handover.linger_ms).min(grace.saturating_sub(SPARE)),
         })
+    }
+
+    /// What the last copy may take, so long after the signal: all that the end does not need.
+    pub(super) fn copy(&self, since_signal: Duration) -> Duration {
+        let left = self.grace.saturating_sub(since_signal + LEAVE + SPARE);
+        left.max(self.sync / 4)
     }
 
     /// What is left at the very end, so long after the signal.
@@ -83,7 +92,7 @@ mod tests {
     #[test]
     fn the_parts_fit_into_the_grace() {
         let parts = budget(10_000, 3_000, 10_000).unwrap();
-        assert_eq!(parts.stop, Duration::from_millis(6_500));
+        assert_eq!(parts.stop, Duration::from_millis(4_500));
         assert!(parts.stop + parts.sync < parts.grace);
         assert!(parts.linger < parts.grace);
         let parts = budget(30_000, 3_000, 10_000).unwrap();
@@ -92,8 +101,8 @@ mod tests {
 
     #[test]
     fn times_that_leave_nothing_are_refused_by_name() {
-        let error = budget(3_500, 3_000, 10_000).unwrap_err().to_string();
+        let error = budget(5_500, 3_000, 10_000).unwrap_err().to_string();
         assert!(error.contains("handover.sync_ms = 3000"), "{error}");
-        assert!(error.contains("handover.grace_ms = 3500"), "{error}");
+        assert!(error.contains("handover.grace_ms = 5500"), "{error}");
     }
 }

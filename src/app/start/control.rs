@@ -26,8 +26,10 @@ pub(super) struct Answer {
     /// Whether it holds the lease, and will go on to.
     pub(super) holds: bool,
     /// Whether it had the lease and writes no more, whatever the record says.
+    #[serde(default)]
     pub(super) has_left: bool,
     /// Whether it passes requests on to another one just now.
+    #[serde(default)]
     pub(super) passes: bool,
 }
 

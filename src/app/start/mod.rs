@@ -176,12 +176,11 @@ impl Container {
         let answering = Arc::clone(&desk);
         tasks.spawn(async move { answering.run(questions).await });
         let signalled = Arc::new(OnceLock::new());
-        let (soon, since, over) = (stop.soon.clone(), Arc::clone(&signalled), closed.clone());
-        tasks.spawn(async move {
-            if over.run_until_cancelled(soon.cancelled()).await.is_some() {
-                let _ = since.set(Instant::now());
-            }
-        });
+        tasks.spawn(when_signalled(
+            (stop.soon.clone(), closed.clone()),
+            Arc::clone(&signalled),
+            status.clone(),
+        ));
         Ok(Self {
             front,
             is_passing,
@@ -202,7 +201,9 @@ impl Container {
 
     /// Says what this container does from now on, and whether that is something else than before.
     fn set(&self, role: Role) -> bool {
-        let is_new = self.status.borrow().role != role;
+        let now = self.status.borrow().role;
+        // Once it is told to stop, whatever it still does: its health is to fail.
+        let is_new = now != role && now != Role::Draining;
         if is_new {
             self.status
                 .send_replace(Status::new(role, Clock::system().now()));
@@ -244,6 +245,10 @@ impl Container {
         }
     }
 
+    fn since_signal(&self) -> Option<Duration> {
+        self.signalled.get().map(Instant::elapsed)
+    }
+
     fn pass(&self, peer: Peer) {
         self.is_passing.store(true, Ordering::Relaxed);
         self.front.pass(peer);
@@ -263,10 +268,20 @@ impl Container {
         config: Config<S>,
         bucket: Option<Bucket>,
     ) -> Result<()> {
-        let seat = tokio::select! {
-            seat = Seat::take(self, bucket.as_ref(), &config.replication) => seat?,
-            error = self.rehearse(&config, app.sets(), bucket.as_ref()) => return Err(error),
-            () = self.stop.soon.cancelled() => return Ok(()),
+        let taken = tokio::select! {
+            seat = Seat::take(self, bucket.as_ref(), &config.replication) => seat,
+            error = self.rehearse(&config, app.sets(), bucket.as_ref()) => Err(error),
+            () = self.stop.soon.cancelled() => Err(Error::Stopped),
+        };
+        let seat = match taken {
+            Ok(seat) => seat,
+            Err(error) => {
+                // It may have been taken in this moment.
+                if let Some(bucket) = &bucket {
+                    seat::abandon(bucket, &self.own.id, RELEASE).await;
+                }
+                return Err(error);
+            }
         };
         let (whole, served) = match self.serve(app, config, &seat, bucket.as_ref()).await {
             Ok((serving, ended)) => (self.drain(serving, &ended).await, ended),
@@ -345,6 +360,9 @@ impl Container {
             }
             None => None,
         };
+        if let (Some(replicating), Some((lease, _))) = (&replicating, replica) {
+            replicating.first_copy(lease).await;
+        }
         self.front.serve(site.router());
         let context = site.context().clone();
         let mut site = site.run(None, CancellationToken::new());
@@ -395,10 +413,9 @@ impl Container {
         let stopped = begun.elapsed();
         let whole = match serving.replicating {
             Some(replicating) => {
-                // With less than that left, the lease could not be given back any more.
-                let left = self.budget.grace.saturating_sub(stopped + RELEASE);
+                let left = self.budget.copy(self.since_signal().unwrap_or(stopped));
                 tokio::select! {
-                    whole = replicating.end(left.max(self.budget.sync / 2)) => whole,
+                    whole = replicating.end(left) => whole,
                     () = at_once => None,
                 }
             }
@@ -413,10 +430,7 @@ impl Container {
     async fn end(&self, mut tasks: JoinSet<()>) {
         self.set(Role::Draining);
         if self.is_passing.load(Ordering::Relaxed) && self.stop.soon.is_cancelled() {
-            let since_signal = self
-                .signalled
-                .get()
-                .map_or(Duration::ZERO, Instant::elapsed);
+            let since_signal = self.since_signal().unwrap_or_default();
             tokio::select! {
                 () = tokio::time::sleep(self.budget.linger.saturating_sub(since_signal)) => {}
                 () = self.stop.now.cancelled() => {}
@@ -424,14 +438,27 @@ impl Container {
         }
         self.closed.cancel();
         let listeners = async { while tasks.join_next().await.is_some() {} };
-        let since_signal = self.signalled.get().map(Instant::elapsed);
-        let left = since_signal.map(|since| self.budget.until_kill(since));
+        let left = self
+            .since_signal()
+            .map(|since| self.budget.until_kill(since));
         if tokio::time::timeout(left.unwrap_or(RELEASE), listeners)
             .await
             .is_err()
         {
             tracing::warn!("requests that were being passed on are left");
         }
+    }
+}
+
+/// Notes when the stop signal comes, from which moment on the container's health fails.
+async fn when_signalled(
+    (soon, closed): (CancellationToken, CancellationToken),
+    signalled: Arc<OnceLock<Instant>>,
+    status: watch::Sender<Status>,
+) {
+    if closed.run_until_cancelled(soon.cancelled()).await.is_some() {
+        let _ = signalled.set(Instant::now());
+        status.send_replace(Status::new(Role::Draining, Clock::system().now()));
     }
 }
 

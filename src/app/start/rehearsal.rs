@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::time::Instant;
 
 use crate::app::start::Container;
@@ -17,6 +18,9 @@ use crate::error::Result;
 use crate::replication;
 use crate::replication::Bucket;
 use crate::settings::Section;
+
+/// How long it may take: within the start period of the image's health check and its retries.
+const TIME: Duration = Duration::from_secs(6);
 
 /// A larger database is not tried: the platform would give the new container up meanwhile.
 const BYTES_MAX: u64 = 256 << 20;
@@ -31,17 +35,21 @@ impl Container {
     ) -> Error {
         self.is_second.notified().await;
         let begun = Instant::now();
-        let tried = match bucket {
-            None => on_disk(&config.database, sets).await,
-            Some(bucket) => from_bucket(config, sets, bucket, &self.database).await,
+        let tried = async {
+            match bucket {
+                None => on_disk(&config.database, sets).await,
+                Some(bucket) => from_bucket(config, sets, bucket, &self.database).await,
+            }
         };
+        // A platform gives a container up that is not healthy by then.
+        let tried = tokio::time::timeout(TIME, tried).await.unwrap_or(Ok(None));
         match tried {
             Ok(Some(steps)) => {
                 tracing::info!(steps, took = ?begun.elapsed(), "the migrations go through, on a copy");
             }
-            Ok(None) => tracing::info!(
-                "the migrations are not tried on a copy: the database is too large for that"
-            ),
+            Ok(None) => {
+                tracing::info!("the migrations are not tried on a copy: that takes too long");
+            }
             Err(error) if is_telling(&error) => return error,
             Err(error) => tracing::warn!(%error, "the migrations could not be tried on a copy"),
         }
@@ -82,7 +90,9 @@ async fn from_bucket<S: Section>(
     if objects.iter().map(|object| object.bytes).sum::<u64>() > BYTES_MAX / 2 {
         return Ok(None);
     }
-    let copy = Copy(database.with_added_extension("rehearsal"));
+    // Of two that wait, each has its own.
+    let name = format!("rehearsal-{:06x}", fastrand::u32(..1 << 24));
+    let copy = Copy(database.with_added_extension(name));
     copy.remove();
     replication::restore_to(&config.replication, database, &generation, None, &copy.0).await?;
     let settings = database::Settings {
@@ -111,7 +121,7 @@ struct Copy(PathBuf);
 
 impl Copy {
     fn remove(&self) {
-        for ending in ["", "-wal", "-shm"] {
+        for ending in ["", "-wal", "-shm", "-journal", ".tmp"] {
             let mut path = self.0.clone().into_os_string();
             path.push(ending);
             // Mostly there is none.

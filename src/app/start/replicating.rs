@@ -21,10 +21,13 @@ use crate::replication::Replica;
 use crate::replication::Stopped;
 
 /// How long until the bucket is asked again whether the first copy is there.
-const ANNOUNCE_PAUSE: Duration = Duration::from_millis(250);
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long visitors wait for the first copy.
+const FIRST_COPY: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the record names the generation by now.
-const ANNOUNCED_PAUSE: Duration = Duration::from_millis(100);
+const ANNOUNCED_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often generations that nobody needs are deleted.
 const PRUNE_PAUSE: Duration = Duration::from_hours(6);
@@ -78,6 +81,25 @@ impl Replicating {
     /// The process, for who has to end it at once.
     pub(super) fn litestream(&self) -> Arc<Litestream> {
         Arc::clone(&self.litestream)
+    }
+
+    /// Waits a moment until the record names this generation, since a disk that dies before takes all with it.
+    ///
+    /// A large database takes longer than visitors are to wait: it is served before, and `/ready` says so.
+    pub(super) async fn first_copy(&self, lease: &Lease) {
+        let copied = async {
+            // At once, and not when Litestream looks next. Nothing is written yet.
+            if let Err(error) = self.litestream.sync(FIRST_COPY).await {
+                tracing::debug!(%error, "the first copy takes its time");
+            }
+            self.announced(lease).await;
+        };
+        let copied = tokio::time::timeout(FIRST_COPY, copied).await;
+        if copied.is_err() {
+            tracing::warn!(
+                "serving, and the first copy is not in the bucket yet: until it is, what is written is on this disk alone"
+            );
+        }
     }
 
     /// Waits until the record names this generation: everything that was there at the start is in the bucket.

@@ -192,7 +192,16 @@ async fn take_lease(
             Source::all(bucket, &look.record, None).await?;
         }
         container.hold();
-        if let Some(lease) = candidate.take(&look, &container.fence).await? {
+        let taken = match candidate.take(&look, &container.fence).await {
+            // It may have been taken all the same: the next look tells.
+            Err(error @ replication::Error::Unreachable(_)) => {
+                tracing::warn!(%error, "the lease could not be taken yet");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            taken => taken?,
+        };
+        if let Some(lease) = taken {
             let record = lease.record().await;
             tracing::info!(epoch = record.epoch, "this container has the lease");
             return Ok((lease, look.record));
@@ -226,6 +235,23 @@ pub(crate) async fn answers(holder: &Holder) -> bool {
         return false;
     };
     parse(&answer, holder).is_some_and(|answer| answer.holds)
+}
+
+/// Gives the lease back that was being taken when that was broken off, if it was taken.
+pub(super) async fn abandon(bucket: &Bucket, own: &str, within: Duration) {
+    let given_back = async {
+        let record = replication::look(bucket).await?;
+        let is_own = |record: &Record| record.holder.as_ref().is_some_and(|it| it.id == own);
+        match record.filter(is_own) {
+            Some(record) => replication::release(bucket, &record).await,
+            None => Ok(()),
+        }
+    };
+    match tokio::time::timeout(within, given_back).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "it is not known whether the lease was taken"),
+        Err(_) => tracing::debug!("it is not known whether the lease was taken"),
+    }
 }
 
 /// Waits until the next container knows that this one has left, so that what is passed on to it does not come back.
