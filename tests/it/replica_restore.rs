@@ -10,11 +10,11 @@ use tempfile::TempDir;
 
 use crate::support::command::run;
 use crate::support::holder::FILE;
+use crate::support::holder::PLACE;
 use crate::support::holder::command;
 use crate::support::holder::done;
 use crate::support::holder::generation;
 use crate::support::holder::insert;
-use crate::support::holder::objects;
 use crate::support::holder::refused;
 use crate::support::holder::start;
 use crate::support::holder::words;
@@ -150,7 +150,9 @@ async fn what_cannot_be_restored_changes_nothing() {
     assert!(bare.err.contains("replication.bucket"), "{bare:?}");
     assert_eq!(bare.code, Some(1));
 
-    for object in objects(&s3, &second) {
+    let objects = s3.list(&format!("{PLACE}/generations/{second}"));
+    for object in &objects {
+        let object = s3.objects().join(object);
         let mut bytes = fs::read(&object).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0x10;

@@ -120,10 +120,7 @@ pub(crate) fn words(path: &Path) -> Vec<String> {
 }
 
 fn open(path: &Path) -> Connection {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "another program beside the site, as an operator's shell is"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "as another program would")]
     let database = Connection::open(path).unwrap();
     database.busy_timeout(LONG).unwrap();
     database
