@@ -1,15 +1,15 @@
 //! A new version that cannot start: it is never healthy, and the one that serves goes on.
 
+use std::path::Path;
 use std::time::Instant;
 
-use rusqlite::Connection;
-use rusqlite::OpenFlags;
 use tempfile::TempDir;
 
 use crate::support::ledger::Container;
 use crate::support::ledger::DATABASE;
 use crate::support::ledger::Fleet;
 use crate::support::ledger::SOON;
+use crate::support::ledger::open;
 use crate::support::ledger::restored;
 use crate::support::s3::S3;
 use crate::support::visitors::Visitors;
@@ -55,15 +55,8 @@ async fn a_program_that_is_older_than_the_database_is_never_healthy() {
 }
 
 /// As a newer version of the site would have left it.
-fn add_a_migration(folder: &std::path::Path) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it looks at the file as another program would"
-    )]
-    let conn =
-        Connection::open_with_flags(folder.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .unwrap();
-    conn.busy_timeout(SOON).unwrap();
+fn add_a_migration(folder: &Path) {
+    let conn = open(&folder.join(DATABASE));
     conn.execute_batch(
         "INSERT INTO migrations_ledger VALUES (99, 'of_the_future', '2026-11-21T00:00:00Z', '1')",
     )
