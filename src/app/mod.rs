@@ -32,6 +32,7 @@ use crate::queue::Queue;
 use crate::queue::Schedule;
 use crate::queue::Scheduler;
 use crate::queue::Worker;
+use crate::replication::Snapshots;
 use crate::settings::NoSettings;
 use crate::settings::Section;
 use crate::shutdown;
@@ -214,6 +215,14 @@ impl<S: Section> App<S> {
         let context =
             Context::new(database, cache, queue.clone(), settings).with_url(&config.server.url);
         let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
+        let snapshots = if config.snapshots.is_on() {
+            Some(Snapshots::new(&config.snapshots, &self.migrations)?)
+        } else {
+            None
+        };
+        if let Some(snapshots) = &snapshots {
+            context.replica.has_snapshots(snapshots.clone());
+        }
         let routes = self.routes.with_state(context.clone());
         let (database, replica) = (&context.database, &context.replica);
         Ok(Site {
@@ -228,6 +237,7 @@ impl<S: Section> App<S> {
             ),
             maintenance: Maintenance::new(queue, config.queue.clone()),
             scheduler,
+            snapshots,
             context,
             stop_time: config.server.stop(),
         })

@@ -22,6 +22,7 @@ use crate::queue::Maintenance;
 use crate::queue::Queue;
 use crate::queue::Scheduler;
 use crate::queue::Worker;
+use crate::replication::Snapshots;
 use crate::settings::NoSettings;
 use crate::settings::Section;
 
@@ -51,6 +52,7 @@ pub struct Site<S = NoSettings> {
     pub(super) worker: Worker<Context<S>>,
     pub(super) scheduler: Scheduler,
     pub(super) maintenance: Maintenance,
+    pub(super) snapshots: Option<Snapshots>,
     pub(super) stop_time: Duration,
 }
 
@@ -145,6 +147,7 @@ impl<S: Section> Site<S> {
             });
         }
         let (context, token) = (self.context, stop.clone());
+        let database = context.database.clone();
         parts.spawn(async move {
             let is_rescued = token.run_until_cancelled(rescue(&context.queue)).await;
             if is_rescued.is_none() {
@@ -163,6 +166,15 @@ impl<S: Section> Site<S> {
             maintenance.run(token).await;
             "maintenance"
         });
+        if let Some(snapshots) = self.snapshots {
+            let token = stop.clone();
+            parts.spawn(async move {
+                snapshots.run(database, token.clone()).await;
+                // Where none is due by the clock, it ends at once.
+                token.cancelled().await;
+                "snapshots"
+            });
+        }
         parts
     }
 }
@@ -186,6 +198,21 @@ impl<S: Section> Running<S> {
         let stop = self.stop.clone();
         self.parts.spawn(async move {
             stop.cancelled().await;
+            part.await;
+            name
+        });
+    }
+
+    /// Adds a part that runs until the token that it is given says so.
+    pub(super) fn run_beside<F>(
+        &mut self,
+        name: &'static str,
+        part: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let part = part(self.stop.clone());
+        self.parts.spawn(async move {
             part.await;
             name
         });

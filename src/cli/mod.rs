@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod copying;
+mod drill;
 mod health;
 mod jobs;
 mod lease;
@@ -52,6 +53,8 @@ enum Command {
     Lease(lease::Arguments),
     /// Copy the database to the bucket, without a site
     Replicate(replicate::Arguments),
+    /// Restore the replica to a scratch file, check it, and compare it with the database if a site runs
+    Drill,
     /// Apply the migrations that the database lacks
     Migrate(migrate::Arguments),
     /// Print the settings and where each comes from, without secrets
@@ -115,6 +118,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Start => app::start(app, config).await,
             Command::Lease(arguments) => lease::run(&config, &arguments).await,
             Command::Replicate(arguments) => replicate::run(&config, &arguments).await,
+            Command::Drill => drill::run(&config).await,
             Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Backup(arguments) => backup::run(&app, &config, &arguments).await,
             Command::Recover { to } => recover::run(&app, &config, to),

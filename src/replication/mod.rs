@@ -5,6 +5,7 @@
 
 mod bucket;
 mod control;
+mod drill;
 mod error;
 mod generations;
 pub(crate) mod lease;
@@ -30,6 +31,9 @@ pub use self::bucket::Transfer;
 pub use self::bucket::Version;
 pub use self::control::Control;
 pub use self::control::Position;
+pub use self::drill::Drill;
+pub use self::drill::Drilled;
+pub use self::drill::Live;
 pub use self::error::Error;
 pub use self::error::Result;
 pub use self::generations::Generation;

@@ -10,10 +10,12 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::replication::Drilled;
 use crate::replication::Lease;
 use crate::replication::Litestream;
 use crate::replication::Result;
 use crate::replication::Settings;
+use crate::replication::Snapshots;
 
 /// How often Litestream is asked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,7 +24,16 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// A site that is not replicated has one too: what it says then is that there is no copy.
 #[derive(Clone, Debug, Default)]
-pub struct Replica(Arc<Mutex<Option<Copying>>>);
+pub struct Replica(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    copying: Option<Copying>,
+    /// What came of the last drill.
+    drilled: Option<Drilled>,
+    /// The copies with another provider.
+    snapshots: Option<Snapshots>,
+}
 
 /// Who copies, and what is known of it.
 #[derive(Clone, Debug)]
@@ -62,6 +73,8 @@ pub struct ReplicaStatus {
     pub restarts: u64,
     /// Why the lease could not be renewed the last time, if it could not.
     pub lease_trouble: Option<String>,
+    /// What came of the last drill, if there was one.
+    pub drill: Option<Drilled>,
 }
 
 impl Replica {
@@ -74,7 +87,7 @@ impl Replica {
     /// [`Error::Litestream`](crate::replication::Error::Litestream) when that did not come about `within` this time:
     /// the write is stored here, and may be copied later.
     pub async fn synced(&self, within: Duration) -> Result<Reached> {
-        let Some(litestream) = self.copying().as_ref().map(|it| Arc::clone(&it.litestream)) else {
+        let Some(litestream) = self.litestream() else {
             return Ok(Reached::Disk);
         };
         litestream.sync(within).await.map(|_| Reached::Bucket)
@@ -83,12 +96,17 @@ impl Replica {
     /// What is known of the copy; `None` where nothing is replicated.
     #[must_use]
     pub fn status(&self) -> Option<ReplicaStatus> {
-        self.copying().as_ref().map(Copying::status)
+        let state = self.state();
+        let status = state.copying.as_ref().map(Copying::status)?;
+        Some(ReplicaStatus {
+            drill: state.drilled.clone(),
+            ..status
+        })
     }
 
     /// From now on this is what copies.
     pub(crate) fn attach(&self, litestream: Arc<Litestream>, lease: Lease, settings: &Settings) {
-        *self.copying() = Some(Copying {
+        self.state().copying = Some(Copying {
             litestream,
             lease,
             behind_max: Duration::from_millis(settings.behind_ms),
@@ -102,10 +120,9 @@ impl Replica {
     /// Looks how far behind it is, as long as it is polled, and says so when it is too far.
     pub(crate) async fn watch(&self) {
         loop {
-            let litestream = self.copying().as_ref().map(|it| Arc::clone(&it.litestream));
-            if let Some(litestream) = litestream {
+            if let Some(litestream) = self.litestream() {
                 let synced = litestream.control().last_sync().await;
-                if let Some(copying) = self.copying().as_mut() {
+                if let Some(copying) = self.state().copying.as_mut() {
                     copying.saw(synced.ok().flatten());
                 }
             }
@@ -116,8 +133,20 @@ impl Replica {
     /// What is wrong, for `/ready`: what fails it, and what is only said.
     pub(crate) fn concerns(&self) -> (Vec<String>, Vec<String>) {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        let copying = self.copying();
-        let Some(copying) = copying.as_ref() else {
+        let state = self.state();
+        if let Some(drilled) = state.drilled.as_ref()
+            && let Some(error) = &drilled.error
+        {
+            warnings.push(format!(
+                "the drill of {} failed, and the replica cannot be relied on: {error}",
+                drilled.at
+            ));
+        }
+        let snapshots = state.snapshots.as_ref().map(Snapshots::status);
+        if let Some(error) = snapshots.and_then(|status| status.error) {
+            warnings.push(format!("no snapshot could be made: {error}"));
+        }
+        let Some(copying) = state.copying.as_ref() else {
             return (problems, warnings);
         };
         if copying.is_behind() {
@@ -137,7 +166,23 @@ impl Replica {
         (problems, warnings)
     }
 
-    fn copying(&self) -> MutexGuard<'_, Option<Copying>> {
+    /// What copies, if anything does.
+    pub(crate) fn litestream(&self) -> Option<Arc<Litestream>> {
+        let state = self.state();
+        state.copying.as_ref().map(|it| Arc::clone(&it.litestream))
+    }
+
+    /// From now on this is the last drill.
+    pub(crate) fn drilled(&self, drilled: Option<Drilled>) {
+        self.state().drilled = drilled;
+    }
+
+    /// From now on these are the copies with another provider.
+    pub(crate) fn has_snapshots(&self, snapshots: Snapshots) {
+        self.state().snapshots = Some(snapshots);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,6 +222,7 @@ impl Copying {
             is_behind: self.is_behind(),
             restarts: self.litestream.restarts(),
             lease_trouble: self.lease.trouble(),
+            drill: None,
         }
     }
 }

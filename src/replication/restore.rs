@@ -140,6 +140,18 @@ pub async fn restore_to(
     fetch(settings, (database, generation, until), to, &|_| {}).await
 }
 
+/// As [`restore_to`], and the file has exactly what was there once this transaction was copied.
+pub(super) async fn restore_txid(
+    settings: &Settings,
+    database: &Path,
+    generation: &str,
+    txid: u64,
+    to: &Path,
+) -> Result<Restored> {
+    let what = (database, generation, Until::Transaction(txid));
+    fetch(settings, what, to, &|_| {}).await
+}
+
 async fn fetch(
     settings: &Settings,
     (database, generation, until): (&Path, &str, Until),
@@ -215,6 +227,8 @@ enum Until {
     Last,
     /// As it was at a time.
     Time(Timestamp),
+    /// As it was once a transaction was copied, by Litestream's number.
+    Transaction(u64),
 }
 
 /// One run of `litestream restore`.
@@ -253,6 +267,7 @@ impl Fetch<'_> {
         match self.until {
             Until::Last => &mut command,
             Until::Time(at) => command.arg("-timestamp").arg(at.to_string()),
+            Until::Transaction(txid) => command.arg("-txid").arg(format!("{txid:016x}")),
         };
         command.arg(&self.program.database);
         let mut child = command
@@ -388,7 +403,7 @@ impl Fetch<'_> {
             Until::Time(at) => format!(
                 "generation {generation} has nothing of {at} or before: choose a later time (replication.restore_at, or --at)"
             ),
-            Until::Last => format!(
+            _ => format!(
                 "generation {generation} has nothing that a database can be made of, in whole; {WAYS_OUT}"
             ),
         })

@@ -17,6 +17,7 @@ mod database;
 mod deadlines;
 mod deploys;
 mod disk;
+mod drill;
 mod fence;
 mod files;
 mod foreign;

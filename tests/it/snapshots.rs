@@ -21,6 +21,7 @@ use crate::database::NOTES;
 use crate::database::database;
 use crate::database::insert;
 use crate::database::settings as database_settings;
+use crate::support::client::client;
 use crate::support::command::Printed;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
@@ -30,6 +31,7 @@ use crate::support::s3::BUCKET;
 use crate::support::s3::KEY;
 use crate::support::s3::S3;
 use crate::support::s3::SECRET;
+use crate::support::s3::free_port;
 use crate::support::tmpfs::Tmpfs;
 use crate::support::waiting::wait_for;
 
@@ -416,4 +418,43 @@ async fn one_is_made_when_it_is_due_and_a_failure_shows() {
     }
     server.resume().await;
     assert_eq!(snapshots.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_site_makes_them_by_itself_and_says_when_it_cannot() {
+    let server = S3::start().await;
+    for command in ["serve", "start"] {
+        // None is due while there is a young one.
+        let _ = std::fs::remove_dir_all(server.objects().join("copies"));
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = site(folder.path(), command, &server, &server.endpoint()).await;
+        wait_for("snapshot in the bucket", SOON, async || {
+            let is_in = site.log().contains("is in the bucket");
+            (is_in && !server.list("copies/snapshots").is_empty()).then_some(())
+        })
+        .await;
+        site.terminate();
+        assert!(site.wait(SOON).await.success(), "{}", site.log());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let site = site(folder.path(), "serve", &server, &nowhere).await;
+    wait_for("warning of /ready", SOON, async || {
+        let ready = client().get(site.url("/ready")).send().await.unwrap();
+        assert_eq!(ready.status(), 200);
+        let ready = ready.text().await.unwrap();
+        ready.contains("no snapshot could be made: ").then_some(())
+    })
+    .await;
+}
+
+async fn site(folder: &Path, command: &str, server: &S3, endpoint: &str) -> TestProcess {
+    let builder = TestProcess::builder().folder(folder).argument(command);
+    let variables = variables(server, endpoint);
+    let builder = variables
+        .into_iter()
+        .fold(builder, |builder, (name, value)| {
+            builder.variable(&name, value)
+        });
+    builder.start().await
 }

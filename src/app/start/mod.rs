@@ -46,6 +46,7 @@ use crate::http::Status;
 use crate::http::addresses as addresses_of;
 use crate::replication;
 use crate::replication::Bucket;
+use crate::replication::Drill;
 use crate::replication::Holder;
 use crate::replication::Litestream;
 use crate::replication::RestoreProgress;
@@ -327,6 +328,7 @@ impl Container {
         bucket: Option<&Bucket>,
     ) -> Result<Serving<S>> {
         let settings = config.replication.clone();
+        let drill = bucket.map(|it| Drill::new(&settings, &config.database, it.clone()));
         let replica = seat.lease.as_ref().zip(bucket);
         if let Some((lease, bucket)) = replica {
             self.bring(&config, (seat, lease, bucket)).await?;
@@ -344,9 +346,16 @@ impl Container {
             None => None,
         };
         self.front.serve(site.router());
+        let context = site.context().clone();
         let mut site = site.run(None, CancellationToken::new());
         let front = self.front.clone();
         site.add("server", async move { front.ended().await });
+        if let Some(drill) = drill {
+            let (database, replica) = (context.database.clone(), context.replica);
+            site.run_beside("drill", async move |stop| {
+                drill.run(&database, &replica, stop).await;
+            });
+        }
         Ok(Serving { site, replicating })
     }
 

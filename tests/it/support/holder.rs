@@ -1,6 +1,7 @@
 //! The program with a replica on a real S3 server, in as many folders as a test likes.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -79,6 +80,15 @@ pub(crate) async fn start(s3: &S3, folder: &Path, more: &[(&str, &str)]) -> Test
     process
 }
 
+/// The files of a generation's objects, sorted.
+pub(crate) fn objects(s3: &S3, generation: &str) -> Vec<PathBuf> {
+    let objects = s3.list(&format!("{PLACE}/generations/{generation}"));
+    let objects = objects.into_iter().map(|name| s3.objects().join(name));
+    objects
+        .filter(|path| path.extension().is_some_and(|it| it == "ltx"))
+        .collect()
+}
+
 /// The generation that the record names.
 pub(crate) fn generation(s3: &S3) -> String {
     let record = std::fs::read(s3.objects().join(PLACE).join("lease.json")).unwrap();
@@ -110,7 +120,10 @@ pub(crate) fn words(path: &Path) -> Vec<String> {
 }
 
 fn open(path: &Path) -> Connection {
-    #[expect(clippy::disallowed_methods, reason = "as another program would")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another program beside the site, as an operator's shell is"
+    )]
     let database = Connection::open(path).unwrap();
     database.busy_timeout(LONG).unwrap();
     database
