@@ -92,6 +92,49 @@ async fn on_a_common_disk_a_standby_takes_over_at_once_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_is_killed_while_it_hands_over_costs_no_more_than_ever() {
+    if !slow("a_holder_that_is_killed_while_it_hands_over_costs_no_more_than_ever") {
+        return;
+    }
+    let s3 = S3::start().await;
+    let fleet = Fleet::new(Some(&s3));
+    let mut folder = TempDir::new().unwrap();
+    let mut old = fleet.serve(folder.path()).await;
+    let mut visitors = Visitors::come(&[&old]);
+    let mut lost_at_most = Vec::new();
+    // A hand-over takes some 200 ms.
+    for after_ms in [0, 20, 60, 120, 240] {
+        let next = TempDir::new().unwrap();
+        let new = fleet.start(next.path()).await;
+        new.is("standby").await;
+        visitors.go_to(&[&new]);
+        visitors.are_answered(&[&new], 50).await;
+        tokio::time::sleep(LOAD).await;
+        let told = Instant::now();
+        old.terminate();
+        tokio::time::sleep(Duration::from_millis(after_ms)).await;
+        old.crash();
+        // Until then it may be the first one's answer that was read.
+        lost_at_most.push((told, Instant::now() + LEASE / 2));
+        new.is("serving").await;
+        visitors.are_answered(&[&new], 50).await;
+        (old, folder) = (new, next);
+    }
+    visitors.leave().await;
+    old.stop().await;
+    let acknowledged = visitors.acknowledged();
+    let has_to_be_there = || {
+        acknowledged.iter().filter(|row| {
+            let mut lost = lost_at_most.iter();
+            !lost.any(|(told, gone)| row.at + LOST_MAX >= *told && row.at <= *gone)
+        })
+    };
+    let here = rows(&folder.path().join(DATABASE));
+    missing(has_to_be_there(), &here, "the last container");
+    missing(has_to_be_there(), &restored(&s3).await, "the replica");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_litestream_that_was_left_uploads_nothing_that_is_restored() {
     if !slow("a_litestream_that_was_left_uploads_nothing_that_is_restored") {
         return;

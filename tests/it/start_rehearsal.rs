@@ -1,17 +1,18 @@
 //! A new version that cannot start: it is never healthy, and the one that serves goes on.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::Duration;
 
-use rusqlite::Connection;
-use rusqlite::OpenFlags;
 use tempfile::TempDir;
 
-use crate::support::ledger::Container;
+use crate::support::client::client;
 use crate::support::ledger::DATABASE;
 use crate::support::ledger::Fleet;
 use crate::support::ledger::SOON;
+use crate::support::ledger::open;
 use crate::support::ledger::restored;
 use crate::support::s3::S3;
+use crate::support::s3::free_port;
 use crate::support::visitors::Visitors;
 use crate::support::waiting::slow;
 
@@ -43,8 +44,7 @@ async fn a_program_that_is_older_than_the_database_is_never_healthy() {
             first.wait_for("copied row", copied).await;
         }
         let folder = &folders[usize::from(s3.is_some())];
-        let mut second = fleet.start(folder.path()).await;
-        let said = ends_without_being_healthy(&mut second).await;
+        let said = ends_without_being_healthy(&fleet, folder.path()).await;
         assert!(said.contains("V99__of_the_future"), "{said}");
         visitors.are_answered(&[&first], 20).await;
         visitors.leave().await;
@@ -55,32 +55,33 @@ async fn a_program_that_is_older_than_the_database_is_never_healthy() {
 }
 
 /// As a newer version of the site would have left it.
-fn add_a_migration(folder: &std::path::Path) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it looks at the file as another program would"
-    )]
-    let conn =
-        Connection::open_with_flags(folder.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .unwrap();
-    conn.busy_timeout(SOON).unwrap();
+fn add_a_migration(folder: &Path) {
+    let conn = open(&folder.join(DATABASE));
     conn.execute_batch(
         "INSERT INTO migrations_ledger VALUES (99, 'of_the_future', '2026-11-21T00:00:00Z', '1')",
     )
     .unwrap();
 }
 
-/// Asks all the time whether it is healthy, until it is gone; gives what it said.
-async fn ends_without_being_healthy(container: &mut Container) -> String {
-    let begun = Instant::now();
-    loop {
-        match container.up().await {
-            200 => panic!("it was healthy:\n{}", container.log()),
-            503 => {}
-            _ => break,
+/// Starts one and asks all the time whether it is healthy, until it is gone; gives what it said.
+async fn ends_without_being_healthy(fleet: &Fleet, folder: &Path) -> String {
+    let port = free_port().to_string();
+    let url = format!("http://127.0.0.1:{port}/up");
+    let fleet = fleet.clone().set("HOUSEBOAT_SERVER__PORT", port);
+    let healthy = async {
+        let client = client();
+        loop {
+            let answer = client.get(&url).send().await;
+            if answer.is_ok_and(|answer| answer.status() == 200) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(begun.elapsed() < SOON, "{}", container.log());
-    }
-    assert_eq!(container.end().await, Some(1), "{}", container.log());
-    container.log()
+    };
+    let (code, said) = tokio::select! {
+        ended = fleet.ends(folder, SOON) => ended,
+        () = healthy => panic!("it was healthy"),
+    };
+    assert_eq!(code, Some(1), "{said}");
+    said
 }

@@ -10,11 +10,13 @@ use crate::support::ledger::DATABASE;
 use crate::support::ledger::Fleet;
 use crate::support::ledger::SOON;
 use crate::support::ledger::is_running;
+use crate::support::ledger::open;
 use crate::support::ledger::record;
 use crate::support::ledger::restored;
 use crate::support::proxy::Fault;
 use crate::support::proxy::Proxy;
 use crate::support::s3::S3;
+use crate::support::site::number;
 use crate::support::visitors::Visitors;
 use crate::support::waiting::slow;
 
@@ -160,4 +162,35 @@ async fn panics_while_it_ends_cost_no_row() {
         assert!(log.contains(text), "{text}:\n{log}");
     }
     assert!(restored(&s3).await.contains("the last row"));
+}
+
+#[tokio::test]
+async fn a_migration_that_cannot_go_on_is_broken_off() {
+    if !slow("a_migration_that_cannot_go_on_is_broken_off") {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let database = folder.path().join(DATABASE);
+    std::fs::create_dir(database.parent().unwrap()).unwrap();
+    let other = open(&database);
+    other
+        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE old (id INTEGER); BEGIN IMMEDIATE;")
+        .unwrap();
+    let fleet = Fleet::new(None)
+        .set("HOUSEBOAT_DATABASE__BUSY_TIMEOUT_MS", "60000")
+        .set("HOUSEBOAT_QUEUE__STOP_MS", "1000")
+        .set("HOUSEBOAT_SERVER__STOP_MS", "1500");
+    let mut site = fleet.start(folder.path()).await;
+    site.is("migrating").await;
+    assert_eq!(site.up().await, 200);
+    site.terminate();
+    assert_eq!(site.end_within(SOON).await, Some(0), "{}", site.log());
+    other.execute_batch("COMMIT").unwrap();
+    let tables = number(
+        &other,
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",
+    );
+    assert_eq!(tables, 1);
+    drop(other);
+    fleet.serve(folder.path()).await.stop().await;
 }

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use houseboat::database;
 use rusqlite::Connection;
-use rusqlite::OpenFlags;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -63,6 +62,8 @@ impl Fleet {
     /// Containers that replicate to this server, or nothing.
     pub(crate) fn new(s3: Option<&S3>) -> Self {
         let mut fleet = Self::default()
+            // Not each of thousands of requests.
+            .set("HOUSEBOAT_LOG__LEVEL", "info,houseboat::http::layers=warn")
             .set("HOUSEBOAT_REPLICATION__LEASE_MS", "3000")
             .set("HOUSEBOAT_HANDOVER__GRACE_MS", "30000")
             .set("HOUSEBOAT_HANDOVER__LINGER_MS", "4000");
@@ -299,13 +300,21 @@ fn program() -> &'static Path {
     })
 }
 
-/// The rows of a ledger that nobody has open; its file is sound.
-pub(crate) fn rows(database: &Path) -> BTreeSet<String> {
+/// The file as another program would open it.
+pub(crate) fn open(database: &Path) -> Connection {
     #[expect(
         clippy::disallowed_methods,
         reason = "it looks at the file as another program would"
     )]
-    let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+    let conn = Connection::open(database).unwrap();
+    conn.busy_timeout(SOON).unwrap();
+    conn
+}
+
+/// The rows of a ledger that nobody has open; its file is sound.
+pub(crate) fn rows(database: &Path) -> BTreeSet<String> {
+    assert!(database.exists(), "no database at {}", database.display());
+    let conn = open(database);
     let check = conn.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
     assert_eq!(check.unwrap(), "ok", "{}", database.display());
     let mut query = conn.prepare("SELECT text FROM rows").unwrap();
