@@ -23,6 +23,7 @@ mod files;
 mod foreign;
 mod handover;
 mod handover_hold;
+mod handover_model;
 mod handover_pass;
 mod handover_peers;
 mod health;

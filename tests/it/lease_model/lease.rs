@@ -8,8 +8,6 @@ use houseboat::replication::Outage;
 use houseboat::replication::Record;
 use houseboat::replication::rules::Sight;
 
-use crate::lease_model::search::Model;
-use crate::lease_model::search::Step;
 use crate::lease_model::world::CONTAINERS;
 use crate::lease_model::world::Container;
 use crate::lease_model::world::Note;
@@ -23,6 +21,8 @@ use crate::lease_model::world::holder;
 use crate::lease_model::world::is_open;
 use crate::lease_model::world::sight;
 use crate::lease_model::world::sight_by_stamp;
+use crate::support::search::Model;
+use crate::support::search::Step;
 
 /// What is done wrong on purpose, to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,14 +9,13 @@
 
 mod data;
 mod lease;
-mod search;
 mod world;
 
 use houseboat::replication::Outage;
 
 use self::lease::Flaw;
 use self::lease::Lease;
-use self::search::search;
+use crate::support::search::search;
 use crate::support::waiting::slow;
 
 /// Who acknowledges writes, with answers of the bucket that do not come.

@@ -18,6 +18,7 @@ pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod replica;
 pub(crate) mod s3;
+pub(crate) mod search;
 pub(crate) mod site;
 pub(crate) mod sources;
 pub(crate) mod targets;

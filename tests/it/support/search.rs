@@ -11,10 +11,10 @@ use std::hash::Hasher;
 const STATES_MAX: usize = 20_000_000;
 
 /// What is done, and by which container.
-pub(super) type Step = (&'static str, usize);
+pub(crate) type Step = (&'static str, usize);
 
 /// What there is to search.
-pub(super) trait Model {
+pub(crate) trait Model {
     type State: Clone + Debug + Hash;
 
     fn start(&self) -> Self::State;
@@ -38,22 +38,22 @@ pub(super) trait Model {
 
 /// What a search has found.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) states: usize,
-    pub(super) depth: usize,
+pub(crate) struct Found {
+    pub(crate) states: usize,
+    pub(crate) depth: usize,
     /// What is wrong, and the shortest way to it.
-    pub(super) wrong: Option<(&'static str, Vec<Step>)>,
+    pub(crate) wrong: Option<(&'static str, Vec<Step>)>,
 }
 
 impl Found {
     /// What is wrong, without the way.
-    pub(super) fn fault(&self) -> Option<&'static str> {
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         self.wrong.as_ref().map(|(fault, _)| *fault)
     }
 
     /// Tells how much was searched, and fails when something is wrong.
     #[track_caller]
-    pub(super) fn is_sound(&self, what: &str) {
+    pub(crate) fn is_sound(&self, what: &str) {
         #[expect(clippy::print_stdout, reason = "how much was searched is the result")]
         {
             println!("{what}: {} states, {} steps deep", self.states, self.depth);
@@ -66,7 +66,7 @@ impl Found {
 ///
 /// Of a state that was there only 64 bits are kept; of ten million states, one is taken for another by them with a
 /// chance of one in 400 000.
-pub(super) fn search<M: Model>(model: &M) -> Found {
+pub(crate) fn search<M: Model>(model: &M) -> Found {
     let mut seen = Prints::default();
     let mut ways: Vec<(u32, Step)> = vec![(0, ("start", 0))];
     let mut open = VecDeque::from([(0_u32, 0_usize, model.start())]);
@@ -116,7 +116,7 @@ fn stuck<M: Model>(model: &M, state: &M::State, well: &mut Prints) -> Option<&'s
     let mut state = state.clone();
     while !well.contains(&print(&state)) {
         if !way.insert(print(&state)) {
-            return Some("nobody serves, though all goes well");
+            return Some("no end, though all goes well");
         }
         match model.calm(&state) {
             Some(next) => state = next,
