@@ -21,7 +21,7 @@ use crate::settings::Section;
 pub(super) struct Arguments {
     /// The file to make
     file: Option<PathBuf>,
-    /// Make a snapshot in the bucket of [snapshots]
+    /// Make a snapshot in the bucket of `[snapshots]`
     #[arg(long)]
     to_bucket: bool,
     /// List the snapshots in that bucket, and make none

@@ -11,7 +11,6 @@ use axum::http::Method;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::http::request::Parts;
-use axum::response::IntoResponse;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -40,7 +39,7 @@ use crate::http::handover::tunnel;
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// How often a request is passed on before it has to wait. From a new container to the old one and back is twice.
-const HOPS_MAX: u16 = 3;
+const HOPS: u16 = 3;
 
 /// What asks no more than to read is asked elsewhere, when a peer that is no longer passed to is silent for so long.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
@@ -96,11 +95,9 @@ impl Flow {
                     return site(router, begun, request).await;
                 }
                 // Two containers that each take the other for the one that serves: one of them learns better soon.
-                // It need not be this one, so the other gets back what it can send once more.
-                Entered::Peer(_) if hops >= HOPS_MAX && over == Over::Again => return back(),
-                Entered::Peer(_) if hops >= HOPS_MAX => {
-                    request.body().is_end_stream().then_some(AGAIN)
-                }
+                // It need not be this one, so the request goes on when it has waited; not without end.
+                Entered::Peer(_) if hops >= self.hops_max() => None,
+                Entered::Peer(_) if hops >= HOPS && over == Over::Changed => Some(AGAIN),
                 Entered::Peer(peer) => {
                     // One that is tried once more has waited, and goes on waiting if it must.
                     if over == Over::Changed {
@@ -126,6 +123,12 @@ impl Flow {
                 Err(refusal) => return self.refuse(request, words(refusal)).await,
             };
         }
+    }
+
+    /// How often a request is passed on at all: as often as it can wait in the time that it may be held.
+    fn hops_max(&self) -> u16 {
+        let waits = self.front.inner().places.time().as_millis() / AGAIN.as_millis();
+        HOPS.saturating_add(u16::try_from(waits).unwrap_or(u16::MAX))
     }
 
     /// Whether it is the stylesheet of the front's own pages.
@@ -225,12 +228,6 @@ fn outgoing(parts: &Parts, body: Body, hops: u16) -> Request {
         .headers_mut()
         .insert(headers::HOPS, HeaderValue::from(hops + 1));
     request
-}
-
-/// Gives a request back to the container that passed it on.
-fn back() -> Response {
-    let refused = [(headers::REFUSED, HeaderValue::from_static(headers::CIRCLE))];
-    (StatusCode::SERVICE_UNAVAILABLE, refused).into_response()
 }
 
 async fn site(mut router: Router, begun: Begun, request: Request) -> Response {

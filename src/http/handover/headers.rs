@@ -13,9 +13,7 @@ pub(super) const KEY: HeaderName = HeaderName::from_static("houseboat-key");
 pub(super) const CONTROL: HeaderName = HeaderName::from_static("houseboat-control");
 /// How often a request was passed on.
 pub(super) const HOPS: HeaderName = HeaderName::from_static("houseboat-hops");
-/// In the header below: the request has been passed on too often.
-pub(super) const CIRCLE: &str = "circle";
-/// On the answer of a container that did not accept the key, or the request, and so has done nothing.
+/// On the answer of a container that did not accept the key, and so has done nothing.
 pub(super) const REFUSED: HeaderName = HeaderName::from_static("houseboat-refused");
 
 const OWN: &str = "houseboat-";

@@ -67,6 +67,11 @@ impl Places {
         self.all - self.free.available_permits()
     }
 
+    /// How long a request may wait.
+    pub(super) fn time(&self) -> Duration {
+        self.time
+    }
+
     /// Waits for `changed`, and for no longer than `pause`. The place is kept, since the wait may go on.
     pub(super) async fn hold(
         &self,

@@ -203,14 +203,6 @@ impl Peer {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, Unanswered> {
         match self.0.client.request(request).await {
-            Ok(response)
-                if response
-                    .headers()
-                    .get(headers::REFUSED)
-                    .is_some_and(|it| it == headers::CIRCLE) =>
-            {
-                Err(unseen(PeerError::Refused(response.status())))
-            }
             Ok(response) if response.headers().contains_key(headers::REFUSED) => {
                 self.forget();
                 let address = address.to_string();
