@@ -117,7 +117,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Serve => app::serve(app, config).await,
             Command::Start => app::start(app, config).await,
             Command::Lease(arguments) => lease::run(&config, &arguments).await,
-            Command::Replicate(arguments) => replicate::run(&config, &arguments).await,
+            Command::Replicate(arguments) => replicate::run(&app, &config, &arguments).await,
             Command::Drill => drill::run(&config).await,
             Command::Migrate(arguments) => migrate::run(&app, &config, &arguments).await,
             Command::Backup(arguments) => backup::run(&app, &config, &arguments).await,

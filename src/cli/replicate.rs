@@ -1,6 +1,7 @@
 //! The command `replicate`.
 
 use crate::app;
+use crate::app::App;
 use crate::config::Config;
 use crate::error::Result;
 use crate::settings::Section;
@@ -13,6 +14,10 @@ pub(super) struct Arguments {
     once: bool,
 }
 
-pub(super) async fn run<S: Section>(config: &Config<S>, arguments: &Arguments) -> Result<()> {
-    app::replicate(config, arguments.once).await
+pub(super) async fn run<S: Section>(
+    app: &App<S>,
+    config: &Config<S>,
+    arguments: &Arguments,
+) -> Result<()> {
+    app::replicate(app.name(), config, arguments.once).await
 }

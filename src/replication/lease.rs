@@ -90,6 +90,13 @@ impl Candidate {
             Some((record, version)) => (record, Some(version)),
             None => (Record::new(), None),
         };
+        if let Some(site) = record.site.as_ref().filter(|site| **site != self.own.site) {
+            return Err(Error::Refused(format!(
+                "the replica there is that of the site {site:?}, and this is {:?}: \
+                 give this one a replication.path of its own",
+                self.own.site
+            )));
+        }
         let sight = if is_there {
             self.watch.look(&record, Fence::now(), self.lease)
         } else {

@@ -28,6 +28,9 @@ pub struct Record {
     pub holder: Option<Holder>,
     /// The generation that has all the data; none before there was any.
     pub generation: Option<String>,
+    /// The name of the site that this belongs to, as its first holder gave it; no other one touches it.
+    #[serde(default)]
+    pub site: Option<String>,
     /// The point in time that was restored by request last, so that the same request does so once.
     #[serde(default)]
     pub point: Option<Timestamp>,
@@ -38,6 +41,9 @@ pub struct Record {
 pub struct Holder {
     /// Random; another for each start of a process.
     pub id: String,
+    /// The name of its site.
+    #[serde(default)]
+    pub site: String,
     /// Where it takes requests of other containers, as `address:port`; any of them may be out of reach from here.
     pub addresses: Vec<String>,
     /// What such a request must show.
@@ -61,9 +67,10 @@ impl fmt::Debug for Holder {
 impl Holder {
     /// This process from now on, with a new name and a new key.
     #[must_use]
-    pub fn new(addresses: Vec<String>, lease: Duration, now: Timestamp) -> Self {
+    pub fn new(site: &str, addresses: Vec<String>, lease: Duration, now: Timestamp) -> Self {
         Self {
             id: random(8),
+            site: site.to_owned(),
             addresses,
             key: random(32),
             since: now,
@@ -96,6 +103,7 @@ impl Record {
             beat: 0,
             holder: None,
             generation: None,
+            site: None,
             point: None,
         }
     }
@@ -126,6 +134,7 @@ impl Record {
         Self {
             epoch: self.epoch + 1,
             beat: 0,
+            site: Some(holder.site.clone()),
             holder: Some(holder),
             ..self.clone()
         }

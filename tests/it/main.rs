@@ -30,6 +30,7 @@ mod health;
 mod http;
 mod killed;
 mod lanes;
+mod lease;
 mod lease_model;
 mod lifecycle;
 mod links;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::app::lock;
 use crate::app::start::data::conflict;
+use crate::app::start::data::fits;
 use crate::app::start::replicating::Replicating;
 use crate::app::start::seat::answers;
 use crate::config::Config;
@@ -12,13 +13,11 @@ use crate::database::Fence;
 use crate::database::real_path;
 use crate::error::Error;
 use crate::error::Result;
-use crate::replication;
 use crate::replication::Bucket;
 use crate::replication::Candidate;
 use crate::replication::Conflict;
 use crate::replication::Holder;
 use crate::replication::Lease;
-use crate::replication::Lineage;
 use crate::replication::Litestream;
 use crate::replication::Record;
 use crate::replication::Replica;
@@ -33,7 +32,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 const END: Duration = Duration::from_secs(30);
 
 /// Copies the database to the bucket under the lease, until it is told to stop, or until everything is there.
-pub(crate) async fn replicate<S: Section>(config: &Config<S>, is_once: bool) -> Result<()> {
+pub(crate) async fn replicate<S: Section>(
+    site: &str,
+    config: &Config<S>,
+    is_once: bool,
+) -> Result<()> {
     let settings = &config.replication;
     if !settings.is_on() {
         let text = "replication.bucket is not set: there is nowhere to copy the database to";
@@ -46,26 +49,38 @@ pub(crate) async fn replicate<S: Section>(config: &Config<S>, is_once: bool) -> 
     Litestream::check(settings).await?;
     let _lock = lock(&config.database.path)?;
     let (bucket, database) = (Bucket::replica(settings)?, real_path(&config.database.path));
-    let own = Holder::new(Vec::new(), settings.lease(), Clock::system().now());
+    let own = Holder::new(site, Vec::new(), settings.lease(), Clock::system().now());
     let mut candidate = Candidate::new(bucket.clone(), settings, own);
-    let (lease, before) = take(&mut candidate).await?;
-    let note = Lineage::read(&database)?;
-    if !replication::fits(&before, note.as_ref()) && settings.conflict != Conflict::Local {
+    let (lease, before) = tokio::select! {
+        taken = take(&mut candidate) => taken?,
+        () = stop.soon.cancelled() => return Ok(()),
+    };
+    let is_its = fits(&database, &before, &bucket).await;
+    if !is_its.as_ref().is_ok_and(|is_its| *is_its) && settings.conflict != Conflict::Local {
         lease.release(None).await?;
+        is_its?;
         return Err(conflict(&database, &before).into());
     }
     let to = (&lease, &bucket);
     let replicating = Replicating::start(&database, settings, to, &Replica::default()).await?;
+    let too_long = tokio::time::sleep(Duration::from_millis(settings.restore_timeout_ms));
     let kept = tokio::select! {
         () = stop.soon.cancelled() => Ok(()),
         () = replicating.announced(&lease), if is_once => Ok(()),
+        () = too_long, if is_once => {
+            tracing::warn!("the first copy takes longer than a restore may: trying to finish it");
+            Ok(())
+        }
         Err(error) = lease.keep() => Err(error),
     };
     if let Err(error) = kept {
         replicating.kill();
         return Err(error.into());
     }
-    let whole = replicating.end(END).await;
+    let whole = tokio::select! {
+        whole = replicating.end(END) => whole,
+        () = stop.now.cancelled() => None,
+    };
     let is_whole = whole.is_some();
     lease.release(whole).await?;
     if is_whole {

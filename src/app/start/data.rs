@@ -28,7 +28,7 @@ impl Container {
     ) -> Result<()> {
         let settings = &config.replication;
         let is_there = self.database.metadata().is_ok_and(|file| file.len() > 0);
-        let is_wanted = match (is_there, self.fits(&seat.before, bucket).await?) {
+        let is_wanted = match (is_there, fits(&self.database, &seat.before, bucket).await?) {
             (true, true) => return Ok(()),
             (true, false) => self.decide(settings, &seat.before)?,
             (false, _) => true,
@@ -77,20 +77,6 @@ impl Container {
         Ok(())
     }
 
-    /// Whether the database that is there, if one is, has all that the bucket has.
-    async fn fits(&self, before: &Record, bucket: &Bucket) -> replication::Result<bool> {
-        let note = Lineage::read(&self.database)?;
-        if !replication::fits(before, note.as_ref()) {
-            return Ok(false);
-        }
-        if note.is_none_or(|note| note.epoch() >= before.epoch) {
-            return Ok(true);
-        }
-        // Another one has held the lease since, and may have written more than it came to say.
-        let own = Source::all(bucket, before, None).await?;
-        Ok(own.first().is_none_or(|source| source.is_announced))
-    }
-
     /// What to do with a database that the replica does not come from; says whether to restore.
     fn decide(&self, settings: &replication::Settings, before: &Record) -> Result<bool> {
         let path = self.database.display();
@@ -107,6 +93,24 @@ impl Container {
             Conflict::Refuse => Err(conflict(&self.database, before).into()),
         }
     }
+}
+
+/// Whether the database that is there, if one is, has all that the bucket has.
+pub(super) async fn fits(
+    database: &Path,
+    before: &Record,
+    bucket: &Bucket,
+) -> replication::Result<bool> {
+    let note = Lineage::read(database)?;
+    if !replication::fits(before, note.as_ref()) {
+        return Ok(false);
+    }
+    if note.is_none_or(|note| note.epoch() >= before.epoch) {
+        return Ok(true);
+    }
+    // Another one has held the lease since, and may have written more than it came to say.
+    let own = Source::all(bucket, before, None).await?;
+    Ok(own.first().is_none_or(|source| source.is_announced))
 }
 
 /// What is said of a database that the replica does not come from.

@@ -104,7 +104,8 @@ pub(crate) async fn start<S: Section>(app: App<S>, mut config: Config<S>) -> Res
     let listener = listen(&config.server).await?;
     Database::refuse(&config.database)?;
     let mut tasks = JoinSet::new();
-    let container = Container::open(&config, (listener, budget, stop), &mut tasks).await?;
+    let container =
+        Container::open((app.name(), &config), (listener, budget, stop), &mut tasks).await?;
     let lived = container.live(app, config, bucket).await;
     container.end(tasks).await;
     match lived {
@@ -126,7 +127,7 @@ fn bucket(settings: &replication::Settings) -> Result<Option<Bucket>> {
 impl Container {
     /// Opens the doors: from now on every request is answered, passed on, or held.
     async fn open<S: Section>(
-        config: &Config<S>,
+        (site, config): (&str, &Config<S>),
         (listener, budget, stop): (TcpListener, Budget, Stop),
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
@@ -139,7 +140,7 @@ impl Container {
             })?;
         let io = |error| Error::Io("the address for other containers".to_owned(), error);
         let addresses = addresses_of(&config.handover, peers.local_addr().map_err(io)?);
-        let own = seat::own(addresses, &config.replication, Clock::system().now());
+        let own = seat::own(site, addresses, &config.replication, Clock::system().now());
         let fence = if config.replication.is_on() {
             Fence::closed()
         } else {

@@ -312,8 +312,13 @@ fn peer(holder: &Holder) -> Peer {
 }
 
 /// For the record of a disk without a bucket.
-pub(super) fn own(addresses: Vec<String>, settings: &Settings, now: Timestamp) -> Holder {
-    Holder::new(addresses, settings.lease(), now)
+pub(super) fn own(
+    site: &str,
+    addresses: Vec<String>,
+    settings: &Settings,
+    now: Timestamp,
+) -> Holder {
+    Holder::new(site, addresses, settings.lease(), now)
 }
 
 /// By its real name: a link to the file is the same file, also before there is one.

@@ -71,6 +71,7 @@ impl From<&Record> for Note {
 
 pub(super) fn holder(number: u8) -> Holder {
     Holder {
+        site: String::new(),
         id: number.to_string(),
         addresses: Vec::new(),
         key: String::new(),
