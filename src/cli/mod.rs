@@ -137,7 +137,10 @@ fn open_existing<S: Section>(config: &Config<S>) -> Result<Database> {
     if !path.exists() {
         return Err(Error::Missing(path.clone()));
     }
-    Ok(Database::open(&config.database, Clock::system())?)
+    let database = Database::open(&config.database, Clock::system())?;
+    // Beside a site, whose Litestream alone is to bring the WAL into the file.
+    database.leave_the_wal(app::is_locked(path)?);
+    Ok(database)
 }
 
 fn print(text: &str) -> Result<()> {
