@@ -61,6 +61,15 @@ async fn fail_later(State(context): State<Context>, Path(after_ms): Path<u64>) -
     Ok("enqueued".to_owned())
 }
 
+/// How long the bucket may take for that.
+const SYNC: Duration = Duration::from_secs(10);
+
+/// Answers when everything that is stored now is in the bucket.
+async fn sync(State(context): State<Context>) -> Result<String> {
+    let reached = context.replica.synced(SYNC).await?;
+    Ok(format!("{reached:?}"))
+}
+
 const MIGRATIONS: Migrations = Migrations::new(
     "ledger",
     &[(
@@ -74,6 +83,7 @@ fn main() -> std::process::ExitCode {
     let routes: Router<Context> = Router::new()
         .route("/rows", post(add))
         .route("/rows/{id}", get(show))
+        .route("/synced", post(sync))
         .route("/panics/{after_ms}", get(fail).post(fail_later));
     let jobs = Jobs::default().register::<Fail>();
     houseboat::run(

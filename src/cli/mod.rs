@@ -138,8 +138,8 @@ fn open_existing<S: Section>(config: &Config<S>) -> Result<Database> {
         return Err(Error::Missing(path.clone()));
     }
     let database = Database::open(&config.database, Clock::system())?;
-    // Beside a site, whose Litestream alone is to bring the WAL into the file.
-    database.leave_the_wal(app::is_locked(path)?);
+    // Beside a site that is its own affair, and without one SQLite does it when the last one leaves.
+    database.leave_the_wal(true);
     Ok(database)
 }
 

@@ -80,13 +80,12 @@ impl Database {
         .await
     }
 
-    /// Leaves it to a Litestream of ours to bring the WAL into the file, or takes it back.
+    /// Leaves it to a Litestream, or to the process whose file it is, to bring the WAL into the file; or takes it back.
     ///
-    /// It keeps its place in the WAL by a read transaction, and loses that for a moment after each checkpoint of its
-    /// own that somebody asked for by its socket. One of ours in that moment would let the WAL begin anew with frames
-    /// that are not copied yet, and the replica would be damaged. Its own is made under the write lock, after a copy.
-    pub(crate) fn leave_the_wal(&self, to_litestream: bool) {
-        self.inner.writer.leave_the_wal(to_litestream);
+    /// Litestream keeps its place in the WAL by a read transaction, and gives that up for a moment at each checkpoint of
+    /// its own. One of ours in that moment could let the WAL begin anew with frames that are not copied yet.
+    pub(crate) fn leave_the_wal(&self, to_others: bool) {
+        self.inner.writer.leave_the_wal(to_others);
     }
 
     /// Tries on a copy what [`Database::migrate`] would do, and says what that was; the file is only read.

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::database;
 use crate::database::BoxError;
+use crate::replication;
 
 /// A result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -117,6 +118,16 @@ impl From<database::Error> for Error {
             database::Error::DiskFull => Self::refused(StatusCode::INSUFFICIENT_STORAGE, &error),
             error => Self::internal(error),
         }
+    }
+}
+
+/// The bucket does not answer: what the handler has stored is stored, and not copied yet.
+impl From<replication::Error> for Error {
+    fn from(error: replication::Error) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut answer = Self::new(status, words(status).1);
+        answer.cause = Some(error.to_string());
+        answer
     }
 }
 

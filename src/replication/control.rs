@@ -23,9 +23,6 @@ use crate::replication::Result;
 /// How long a question may take that Litestream answers from memory; it takes a millisecond.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How much longer than Litestream's own limit an answer is waited for.
-const GRACE: Duration = Duration::from_millis(200);
-
 /// The longest answer that is read, in bytes; they have some hundred.
 const BYTES_MAX: usize = 64 * 1024;
 
@@ -57,6 +54,28 @@ struct Listed {
 }
 
 #[derive(Deserialize)]
+struct Readings {
+    databases: Vec<Reading>,
+}
+
+#[derive(Deserialize)]
+struct Reading {
+    path: String,
+    active: bool,
+    #[serde(default)]
+    operation: String,
+    started_at: Option<Timestamp>,
+    #[serde(default)]
+    error: String,
+}
+
+impl Reading {
+    fn is_done(&self) -> bool {
+        !self.active && self.operation == "sync" && self.error.is_empty()
+    }
+}
+
+#[derive(Deserialize)]
 struct Info {
     pid: i32,
 }
@@ -74,23 +93,22 @@ impl Control {
         }
     }
 
-    /// Waits until everything that is committed now is in the bucket, for `within` at most; 1 s at least is Litestream's
-    /// own limit.
+    /// Waits until everything that is committed now is in the bucket, for `within` at most.
     ///
     /// It costs one request to the bucket, and some 5 ms where that is near; with nothing new it costs none, and does
-    /// not notice that the bucket is gone.
+    /// not notice that the bucket is gone. Given up, it goes on in Litestream until the bucket answers.
     ///
     /// # Errors
     ///
     /// [`Error::Litestream`] when it does not run, or did not manage in time.
     pub async fn sync(&self, within: Duration) -> Result<Position> {
-        // Whole seconds are what it takes; our own limit is the exact one.
-        let seconds = within.as_secs() + u64::from(within.subsec_nanos() > 0);
+        // With a time limit of its own, the read transaction by which Litestream holds the WAL ends with the request:
+        // whoever checkpoints then begins the WAL anew under it, and damages the replica. A negative one means none.
         let question = serde_json::json!({
-            "path": self.database, "wait": true, "timeout": seconds.max(1),
+            "path": self.database, "wait": true, "timeout": -1,
         });
         let position: Position = self
-            .ask(Method::POST, "/sync", question.to_string(), within + GRACE)
+            .ask(Method::POST, "/sync", question.to_string(), within)
             .await?;
         if position.replicated_txid < position.txid {
             return Err(Error::Litestream(format!(
@@ -101,10 +119,11 @@ impl Control {
         Ok(position)
     }
 
-    /// When Litestream last made sure that the bucket has everything; none before it did so once.
+    /// When Litestream's last upload ended, or there was none to make; none before the first.
     ///
-    /// While all is well this is not much older than a second or `replication.sync_ms`. Where nothing is written it goes
-    /// on without the bucket, too, since nothing is missing there.
+    /// While all is well this is not much older than a second or `replication.sync_ms`. What it has is what was there
+    /// when it began, and with a slow bucket that is long ago. Where nothing is written it goes on without the bucket,
+    /// too, since nothing is missing there.
     ///
     /// # Errors
     ///
@@ -121,6 +140,20 @@ impl Control {
                 self.database
             ))),
         }
+    }
+
+    /// When Litestream began to read the WAL the last time, and whether that is over and went well.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Litestream`] when it does not run, or does not answer within 5 s.
+    pub(super) async fn last_read(&self) -> Result<(Option<Timestamp>, bool)> {
+        let readings: Readings = self
+            .ask(Method::GET, "/debug/sync-status", String::new(), ANSWER)
+            .await?;
+        let mut databases = readings.databases.into_iter();
+        let reading = databases.find(|reading| reading.path == self.database);
+        Ok(reading.map_or((None, false), |it| (it.started_at, it.is_done())))
     }
 
     /// The process behind the socket; none when nobody listens there.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::replication::Error;
 use crate::replication::Result;
 use crate::replication::Settings;
+use crate::replication::barrier::Barrier;
 use crate::replication::control::Control;
 use crate::replication::control::Position;
 use crate::replication::lines::Lines;
@@ -48,6 +49,7 @@ const GONE: Duration = Duration::from_secs(5);
 pub struct Litestream {
     program: Program,
     control: Control,
+    barrier: Barrier,
     generation: String,
     /// None between two of them.
     running: tokio::sync::Mutex<Option<Running>>,
@@ -105,6 +107,7 @@ impl Litestream {
         remove_notes(&program.notes)?;
         let litestream = Self {
             program,
+            barrier: Barrier::new(control.clone()),
             control,
             generation: generation.to_owned(),
             running: tokio::sync::Mutex::default(),
@@ -159,7 +162,7 @@ impl Litestream {
         }
     }
 
-    /// Waits until everything that is committed now is in the bucket, for `within` at most.
+    /// Waits until everything that is committed now is in the bucket, for `within` at most; all who wait share a copy.
     ///
     /// # Errors
     ///
@@ -168,7 +171,7 @@ impl Litestream {
         let end = Instant::now() + within;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let error = match self.control.sync(left).await {
+            let error = match self.barrier.pass(left).await {
                 Ok(position) => return Ok(position),
                 Err(error) => error,
             };

@@ -3,6 +3,7 @@
 //! Each holder of the lease replicates into a *generation* of its own, a folder named by its epoch: who has lost the
 //! lease and does not know it yet writes where nobody reads.
 
+mod barrier;
 mod bucket;
 mod control;
 mod drill;
@@ -13,6 +14,7 @@ mod lineage;
 mod lines;
 mod litestream;
 mod program;
+mod progress;
 mod record;
 mod replica;
 mod restore;

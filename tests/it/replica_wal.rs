@@ -1,8 +1,5 @@
 //! A replica is not damaged by who asks for a copy while the site writes.
 
-use std::io::Read as _;
-use std::io::Write as _;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
@@ -54,18 +51,25 @@ fn ledger(folder: &Path, port: u16, s3: &S3) -> Ledger {
     Ledger(command.spawn().unwrap())
 }
 
-/// Asks Litestream to copy what is new, as a barrier does.
-fn ask_for_a_copy(socket: &Path, database: &Path) -> Option<()> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    let body = format!(
-        r#"{{"path":"{}","wait":true,"timeout":5}}"#,
-        database.display()
-    );
-    let head = "POST /sync HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length:";
-    write!(stream, "{head} {}\r\n\r\n{body}", body.len()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.starts_with("HTTP/1.1 200").then_some(())
+/// Another program, which brings the WAL into the file whenever it likes.
+fn write_beside(database: &Path, is_over: &AtomicBool) {
+    #[expect(clippy::disallowed_methods, reason = "as another program would")]
+    let connection = rusqlite::Connection::open(database).unwrap();
+    connection.busy_timeout(SOON).unwrap();
+    connection
+        .execute_batch("CREATE TABLE words (word TEXT UNIQUE NOT NULL)")
+        .unwrap();
+    for number in 0.. {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        connection
+            .execute("INSERT INTO words VALUES (?1)", [number.to_string()])
+            .unwrap();
+        connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,15 +107,19 @@ async fn copies_on_request_under_a_load_do_not_damage_the_replica() {
         });
     }
     let database = folder.path().join("data/site.sqlite3");
-    let socket = database.with_file_name("site.sqlite3.litestream.sock");
+    let (file, over) = (database.clone(), Arc::clone(&is_over));
+    let beside = tokio::task::spawn_blocking(move || write_beside(&file, &over));
     let (begun, mut copies) = (Instant::now(), 0);
+    let copy = url.replace("/rows", "/synced");
     while begun.elapsed() < LOAD {
-        let (socket, database) = (socket.clone(), database.clone());
-        let asked = tokio::task::spawn_blocking(move || ask_for_a_copy(&socket, &database));
-        copies += usize::from(asked.await.unwrap().is_some());
+        let answer = client.post(&copy).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+        assert_eq!(answer.text().await.unwrap(), "Bucket");
+        copies += 1;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     is_over.store(true, Ordering::Relaxed);
+    beside.await.unwrap();
     while let Some(ended) = writers.join_next().await {
         ended.unwrap();
     }

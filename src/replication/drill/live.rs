@@ -75,8 +75,6 @@ impl Live {
             return Ok(None);
         }
         let database = Database::open(database, Clock::system())?;
-        // The copy that is asked for here ends Litestream's hold on the WAL for a moment.
-        database.leave_the_wal(true);
         database.leave_the_wal(true);
         Ok(Some(Self::new(database, control, generation)))
     }
