@@ -6,7 +6,7 @@ use houseboat::axum::Router;
 use houseboat::axum::extract::{Path, State};
 use houseboat::axum::routing::{get, post};
 use houseboat::database::{BoxError, Database, Migrations};
-use houseboat::queue::{Job, Jobs, Outcome};
+use houseboat::queue::{Attempt, Job, Jobs, Outcome};
 use houseboat::{App, Context, http::Error, http::Result, rusqlite::OptionalExtension};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -46,7 +46,7 @@ impl Job for Fail {
     const NAME: &'static str = "fail";
     type Context = Context;
 
-    async fn run(self, _: Context) -> Result<Outcome, BoxError> {
+    async fn run(self, _: Attempt<Context>) -> Result<Outcome, BoxError> {
         sleep(Duration::from_millis(self.after_ms)).await;
         panic!("the job was to panic")
     }

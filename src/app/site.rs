@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::database;
 use crate::database::Damage;
 use crate::database::Keeper;
 use crate::error::Error;
@@ -19,7 +18,6 @@ use crate::error::Result;
 use crate::http;
 use crate::queue;
 use crate::queue::Maintenance;
-use crate::queue::Queue;
 use crate::queue::Scheduler;
 use crate::queue::Worker;
 use crate::replication::Snapshots;
@@ -32,9 +30,6 @@ const CLOSE: Duration = Duration::from_secs(1);
 
 /// A stop that takes longer says what it waits for.
 const SLOW: Duration = Duration::from_millis(500);
-
-/// How often it is tried to put jobs back.
-const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a worker has, at least, for recording what its jobs did.
 const RECORD: Duration = Duration::from_millis(250);
@@ -146,13 +141,9 @@ impl<S: Section> Site<S> {
                 "server"
             });
         }
-        let (context, token) = (self.context, stop.clone());
-        let database = context.database.clone();
+        let database = self.context.database;
+        let token = stop.clone();
         parts.spawn(async move {
-            let is_rescued = token.run_until_cancelled(rescue(&context.queue)).await;
-            if is_rescued.is_none() {
-                return "worker";
-            }
             worker.run(token).await;
             "worker"
         });
@@ -242,24 +233,6 @@ impl<S: Section> Running<S> {
         } else {
             tracing::warn!("stopped, and what was still to be written is left");
         }
-    }
-}
-
-/// Puts the jobs of a process that died back, before any is run; as late as the database takes it.
-async fn rescue(queue: &Queue) {
-    let mut is_told = false;
-    loop {
-        match queue.rescue().await {
-            Ok(_) => return,
-            // Said already, and to be mended first.
-            Err(database::Error::Damaged) => {}
-            Err(error) if !is_told => {
-                tracing::error!(%error, "the jobs of a process that died are not put back yet, and none is run");
-                is_told = true;
-            }
-            Err(_) => {}
-        }
-        tokio::time::sleep(RESCUE_PAUSE).await;
     }
 }
 

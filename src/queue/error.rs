@@ -26,6 +26,30 @@ pub enum Error {
         /// The limit, [`ARGUMENTS_BYTES_MAX`](super::ARGUMENTS_BYTES_MAX).
         bytes_max: usize,
     },
+    /// The name of a queue, or the key of a limit, is empty or too long.
+    #[error("the {what} of {kind} is empty, or longer than the {bytes_max} bytes that it may have")]
+    Name {
+        /// The job's name.
+        kind: &'static str,
+        /// Which name.
+        what: &'static str,
+        /// The limit, [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX).
+        bytes_max: usize,
+    },
+    /// What a job saved for its next attempt cannot be read as this type, or not be written as JSON.
+    #[error("the cursor of the job {id}: {source}")]
+    Cursor {
+        /// The job.
+        id: i64,
+        /// What `serde_json` says.
+        source: serde_json::Error,
+    },
+    /// The job is not this attempt's any more: it was taken for dead, and another may run it.
+    #[error("the job {id} is not this attempt's any more: another may run it")]
+    Lost {
+        /// The job.
+        id: i64,
+    },
     /// A schedule's expression cannot be read.
     #[error("the schedule of {kind}: {expression:?} is not a cron expression: {reason}")]
     Cron {

@@ -6,13 +6,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::database::BoxError;
+use crate::queue::Attempt;
+use crate::queue::Concurrency;
 use crate::queue::Error;
-use crate::queue::store::Priority;
+use crate::queue::Priority;
+use crate::queue::Rate;
+use crate::queue::Unique;
 
 /// The most bytes of JSON that a job's fields may make: 64 KiB.
 ///
@@ -25,7 +28,7 @@ pub const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 ///
 /// ```
 /// use houseboat::database::BoxError;
-/// use houseboat::queue::{Job, Outcome};
+/// use houseboat::queue::{Attempt, Job, Outcome};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -37,8 +40,8 @@ pub const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 ///     const NAME: &'static str = "send_welcome";
 ///     type Context = houseboat::Context;
 ///
-///     async fn run(self, context: Self::Context) -> Result<Outcome, BoxError> {
-///         context.database.read(|conn| Ok(conn.is_autocommit())).await?;
+///     async fn run(self, attempt: Attempt<Self::Context>) -> Result<Outcome, BoxError> {
+///         attempt.database.read(|conn| Ok(conn.is_autocommit())).await?;
 ///         Ok(Outcome::Complete)
 ///     }
 /// }
@@ -46,6 +49,8 @@ pub const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The job's name in the table: it stays when the type is renamed.
     const NAME: &'static str;
+    /// The queue that it waits in, unless it is asked for in another.
+    const QUEUE: &'static str = "default";
     /// How often it is tried before it is discarded.
     const ATTEMPTS_MAX: u32 = 20;
     /// How long one attempt may take; then it is stopped at its next `await` and tried again.
@@ -57,7 +62,25 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     type Context: Clone + Send + Sync + 'static;
 
     /// Does the work. An `Err`, a panic or a timeout is tried again, later and later.
-    fn run(self, context: Self::Context) -> impl Future<Output = Result<Outcome, BoxError>> + Send;
+    fn run(
+        self,
+        attempt: Attempt<Self::Context>,
+    ) -> impl Future<Output = Result<Outcome, BoxError>> + Send;
+
+    /// Whether another like it may wait already; by default any number may.
+    fn unique(&self) -> Option<Unique> {
+        None
+    }
+
+    /// How many like it may run at the same time; by default as many as there are workers.
+    fn concurrency(&self) -> Option<Concurrency> {
+        None
+    }
+
+    /// How many like it may be started within a time; by default any number.
+    fn rate(&self) -> Option<Rate> {
+        None
+    }
 
     /// How long to wait after the given attempt (from 1) failed, before the next.
     ///
@@ -82,85 +105,7 @@ pub enum Outcome {
     Cancel(String),
 }
 
-/// One job to be enqueued: what, when, and whether another like it may wait already.
-///
-/// `queue.enqueue(tx, &job)` is enough for most; this is for the rest.
-///
-/// ```
-/// # use houseboat::queue::{Job, Request};
-/// # fn example<J: Job>(job: &J) {
-/// use std::time::Duration;
-/// let request = Request::new(job).run_in(Duration::from_secs(60)).unique("digest:7");
-/// # let _ = request;
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Request {
-    pub(super) kind: &'static str,
-    pub(super) arguments: Result<String, Error>,
-    pub(super) priority: Priority,
-    pub(super) attempts_max: u32,
-    pub(super) unique_key: Option<String>,
-    pub(super) when: When,
-}
-
-/// When a job is due.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum When {
-    Now,
-    In(Duration),
-    At(Timestamp),
-}
-
-impl Request {
-    /// Asks for `job` as its type says: now, with its priority and its number of attempts.
-    #[must_use]
-    pub fn new<J: Job>(job: &J) -> Self {
-        Self {
-            kind: J::NAME,
-            arguments: arguments(job),
-            priority: J::PRIORITY,
-            attempts_max: J::ATTEMPTS_MAX.max(1),
-            unique_key: None,
-            when: When::Now,
-        }
-    }
-
-    /// Runs it no earlier than this long after the transaction's time.
-    #[must_use]
-    pub fn run_in(self, delay: Duration) -> Self {
-        let when = When::In(delay);
-        Self { when, ..self }
-    }
-
-    /// Runs it no earlier than `at`.
-    #[must_use]
-    pub fn run_at(self, at: Timestamp) -> Self {
-        let when = When::At(at);
-        Self { when, ..self }
-    }
-
-    /// Runs it before or after others that are due.
-    #[must_use]
-    pub fn priority(self, priority: Priority) -> Self {
-        Self { priority, ..self }
-    }
-
-    /// Enqueues it only if no job with this key waits or runs; a unique index holds that, across processes.
-    #[must_use]
-    pub fn unique(self, key: impl Into<String>) -> Self {
-        let unique_key = Some(key.into());
-        Self { unique_key, ..self }
-    }
-}
-
-impl<J: Job> From<&J> for Request {
-    fn from(job: &J) -> Self {
-        Self::new(job)
-    }
-}
-
-fn arguments<J: Job>(job: &J) -> Result<String, Error> {
+pub(super) fn arguments<J: Job>(job: &J) -> Result<String, Error> {
     let json = serde_json::to_string(job).map_err(|source| Error::Arguments {
         kind: J::NAME,
         source,
@@ -179,13 +124,15 @@ fn arguments<J: Job>(job: &J) -> Result<String, Error> {
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<Outcome, BoxError>> + Send>>;
 
 /// How the worker runs jobs of one kind.
+#[derive(Clone)]
 pub(super) struct Kind<C> {
-    pub(super) start: fn(&str, C) -> Result<Running, serde_json::Error>,
+    pub(super) start: fn(&str, Attempt<C>) -> Result<Running, serde_json::Error>,
     pub(super) timeout: Duration,
     pub(super) backoff: fn(u32) -> Duration,
 }
 
 /// The kinds of job that a site can run, by name.
+#[derive(Clone)]
 pub struct Jobs<C> {
     kinds: HashMap<&'static str, Kind<C>>,
 }
@@ -231,14 +178,17 @@ impl<C: Clone + Send + Sync + 'static> Jobs<C> {
         self.kinds.get(name)
     }
 
-    pub(super) fn names(&self) -> Vec<&'static str> {
-        self.kinds.keys().copied().collect()
+    pub(super) fn names(&self) -> Vec<String> {
+        self.kinds.keys().map(|name| (*name).to_owned()).collect()
     }
 }
 
-fn start<J: Job>(arguments: &str, context: J::Context) -> Result<Running, serde_json::Error> {
+fn start<J: Job>(
+    arguments: &str,
+    attempt: Attempt<J::Context>,
+) -> Result<Running, serde_json::Error> {
     let job: J = serde_json::from_str(arguments)?;
-    Ok(Box::pin(job.run(context)))
+    Ok(Box::pin(job.run(attempt)))
 }
 
 impl<C> Default for Jobs<C> {

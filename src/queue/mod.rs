@@ -7,33 +7,49 @@
 //!
 //! Left to others: what the jobs do, and what they are given to do it with ([`Job::Context`]).
 
+mod attempt;
 mod error;
+mod hands;
 mod job;
 mod maintenance;
+mod presence;
+mod pulse;
+mod request;
+mod round;
 mod schedule;
 mod settings;
+mod state;
 mod store;
+mod wake;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
+pub use self::attempt::Attempt;
 pub use self::error::Error;
 pub use self::job::ARGUMENTS_BYTES_MAX;
 pub use self::job::Job;
 pub use self::job::Jobs;
 pub use self::job::Outcome;
-pub use self::job::Request;
 pub use self::maintenance::Maintenance;
+pub use self::request::Concurrency;
+pub use self::request::Conflict;
+pub use self::request::Enqueued;
+pub use self::request::NAME_BYTES_MAX;
+pub use self::request::Rate;
+pub use self::request::Request;
+pub use self::request::Unique;
 pub use self::schedule::Schedule;
 pub use self::schedule::Scheduler;
+pub use self::settings::QueueSettings;
 pub use self::settings::Settings;
-pub use self::store::Priority;
-pub use self::store::Rescued;
-pub use self::store::State;
+pub use self::store::finish::Rescued;
+pub use self::state::Priority;
+pub use self::state::State;
 pub use self::worker::Worker;
+use self::hands::Hands;
+use self::wake::Wake;
 
 use crate::database;
 use crate::database::Database;
@@ -46,6 +62,9 @@ pub const MIGRATIONS: Migrations = Migrations::new(
     &[(
         "V1__jobs",
         include_str!("../../migrations/queue/V1__jobs.sql"),
+    ), (
+        "V2__queues",
+        include_str!("../../migrations/queue/V2__queues.sql"),
     )],
 );
 
@@ -53,8 +72,9 @@ pub const MIGRATIONS: Migrations = Migrations::new(
 #[derive(Clone, Debug)]
 pub struct Queue {
     database: Database,
-    /// Told by each commit that brings a job.
-    wake: Arc<Notify>,
+    wake: Arc<Wake>,
+    /// What the workers of this handle and its clones run.
+    hands: Hands,
 }
 
 impl Queue {
@@ -65,34 +85,51 @@ impl Queue {
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self {
+            wake: Arc::new(Wake::new(&database)),
+            hands: Hands::default(),
             database,
-            wake: Arc::default(),
         }
     }
 
     /// Stores a job in the caller's transaction, and wakes a worker once that is committed.
     ///
-    /// Takes `&job`, or a [`Request`] for more than that. Gives the job's id,
-    /// or `None` if the request is [unique](Request::unique) and a job with its key waits or runs already.
+    /// Takes `&job`, or a [`Request`] for more than that. Where another job holds its [unique](Request::unique) key,
+    /// what it gives says what became of that one.
     ///
     /// # Errors
     ///
-    /// When the job's fields cannot be written as JSON, or make more than [`ARGUMENTS_BYTES_MAX`] bytes of it.
+    /// When the job's fields cannot be written as JSON, or make more than [`ARGUMENTS_BYTES_MAX`] bytes of it; when a name
+    /// or key is empty or longer than [`NAME_BYTES_MAX`].
     pub fn enqueue(
         &self,
         tx: &Transaction<'_>,
         request: impl Into<Request>,
-    ) -> Result<Option<i64>, Error> {
-        let id = store::insert(tx, request.into())?;
-        if id.is_some() {
-            self.wake_after(tx);
-        }
-        Ok(id)
+    ) -> Result<Enqueued, Error> {
+        let enqueued = store::enqueue::insert(tx, request.into())?;
+        self.wake_after(tx);
+        Ok(enqueued)
     }
 
+    /// Stores many jobs in the caller's transaction: the same as [`enqueue`](Self::enqueue) for each, in less time.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue), for the first that has one; the transaction is to be given up then.
+    pub fn enqueue_many(
+        &self,
+        tx: &Transaction<'_>,
+        requests: impl IntoIterator<Item = impl Into<Request>>,
+    ) -> Result<Vec<Enqueued>, Error> {
+        let requests = requests.into_iter().map(Into::into);
+        let enqueued = store::enqueue::insert_many(tx, requests.collect())?;
+        self.wake_after(tx);
+        Ok(enqueued)
+    }
+
+    /// Wakes whoever runs jobs once this transaction is committed.
     fn wake_after(&self, tx: &Transaction<'_>) {
         let wake = Arc::clone(&self.wake);
-        tx.after_commit(move || wake.notify_one());
+        tx.after_commit(move || wake.wake());
     }
 
     /// How many jobs there are in each state. Reads the whole table.
@@ -106,22 +143,25 @@ impl Queue {
             .await
     }
 
-    /// Puts back the jobs that a dead process was running.
+    /// Puts back what all processes were running, and forgets them.
     ///
-    /// Only for a process that knows that no other runs jobs of this database, before its workers start.
+    /// Only for a process that knows that no other runs jobs of this database, before its workers start; a
+    /// [`Worker`] that is the first of its file does it by itself.
     ///
     /// # Errors
     ///
     /// Those of [`Database::write`].
     pub async fn rescue(&self) -> database::Result<Rescued> {
-        let rescued = self.database.write(|tx| Ok(store::rescue(tx)?)).await?;
-        if rescued.available + rescued.discarded > 0 {
-            tracing::warn!(
-                available = rescued.available,
-                discarded = rescued.discarded,
-                "jobs of a process that died are put back"
-            );
-        }
+        let rescued = self
+            .database
+            .write(|tx| Ok(store::workers::clear(tx)?))
+            .await?;
+        pulse::tell_of(rescued);
         Ok(rescued)
+    }
+
+    /// Asks a job that was cancelled to end, if this process runs it; another one asks it at its next heartbeat.
+    pub(crate) fn tell_cancelled(&self, id: i64) {
+        self.hands.ask_to_end(id);
     }
 }

@@ -218,8 +218,8 @@ impl Scheduler {
                 if store::record_tick(tx, name, tick)? {
                     // One at a time: while nothing runs it, or it takes long, ticks do not pile up.
                     let key = format!("schedule:{name}");
-                    let id = queue.enqueue(tx, request().unique(key.clone()))?;
-                    if id.is_none() && store::hasten(tx, &key)? {
+                    let enqueued = queue.enqueue(tx, request().unique(key))?;
+                    if !enqueued.is_new() && store::hasten(tx, enqueued.id())? {
                         queue.wake_after(tx);
                     }
                 }

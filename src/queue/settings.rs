@@ -1,5 +1,6 @@
 //! The section `[queue]` of the settings.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,10 +20,26 @@ pub struct Settings {
     pub poll_ms: u64,
     /// How long running jobs have at a stop, in milliseconds; 8 000 by default, 0 to 600 000.
     pub stop_ms: u64,
+    /// After how long without a sign of life another process is taken for dead, in milliseconds; 15 000 by default, 3 000
+    /// to 600 000. Its jobs are run again then.
+    pub lease_ms: u64,
     /// How long completed jobs are kept, in hours; 24 by default, 0 to 87 600.
     pub keep_completed_hours: u32,
     /// How long discarded and cancelled jobs are kept, in days; 30 by default, 0 to 3 650.
     pub keep_discarded_days: u32,
+    /// What is said of single queues; others may use all workers, and have the weight 1.
+    #[serde(default)]
+    pub queues: BTreeMap<String, QueueSettings>,
+}
+
+/// What is said of one queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueSettings {
+    /// How many of its jobs run at the same time; all workers by default, 1 to 1 024.
+    pub workers: Option<usize>,
+    /// Its share of the workers where several queues have something to do; 1 by default, 1 to 100.
+    pub weight: Option<u32>,
 }
 
 impl Settings {
@@ -36,6 +53,12 @@ impl Settings {
     #[must_use]
     pub fn stop(&self) -> Duration {
         Duration::from_millis(self.stop_ms)
+    }
+
+    /// Returns after how long without a sign of life another process is taken for dead.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
     }
 
     /// Returns how long completed jobs are kept.
@@ -61,6 +84,11 @@ impl Section for Settings {
     fn check(&self, problems: &mut Problems) {
         problems.range("workers", self.workers, 0..=1024);
         problems.range("poll_ms", self.poll_ms, 100..=3_600_000);
+        problems.range("lease_ms", self.lease_ms, 3000..=600_000);
+        for queue in self.queues.values() {
+            problems.range("queues.<name>.workers", queue.workers.unwrap_or(1), 1..=1024);
+            problems.range("queues.<name>.weight", queue.weight.unwrap_or(1), 1..=100);
+        }
         problems.range("stop_ms", self.stop_ms, 0..=600_000);
         let hours = self.keep_completed_hours;
         problems.range("keep_completed_hours", hours, 0..=87_600);

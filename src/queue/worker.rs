@@ -3,173 +3,282 @@
 //! One loop: in a single transaction it records what ended and claims what is due, then it waits for the first of:
 //! a commit that brings a job, the end of a job, the time of the next one, the stop.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::database;
-use crate::database::Transaction;
+use crate::database::BoxError;
+use crate::queue::Attempt;
+use crate::queue::Error;
 use crate::queue::Queue;
 use crate::queue::Settings;
+use crate::queue::attempt::Claim;
+use crate::queue::hands::Grip;
 use crate::queue::job::Jobs;
 use crate::queue::job::Kind;
 use crate::queue::job::Outcome;
-use crate::queue::store;
-use crate::queue::store::Claimed;
-use crate::queue::store::End;
+use crate::queue::presence::Presence;
+use crate::queue::pulse::Pulse;
+use crate::queue::pulse::tell_of;
+use crate::queue::round::Round;
+use crate::queue::settings::QueueSettings;
+use crate::queue::store::claim::Claimed;
+use crate::queue::store::finish;
+use crate::queue::store::finish::End;
+use crate::queue::store::workers;
 
 /// How long to wait before the queue is asked again after the database refused.
 const REFUSED_WAIT: Duration = Duration::from_millis(500);
 
-/// A suspect waits so long for a moment when nothing else runs; then nothing else is begun before it.
-const SUSPECT_WAIT_MS: i64 = 60_000;
-
 /// How often the end of the jobs is tried to be recorded at the stop.
 const RECORD_TRIES: u32 = 5;
 
-/// A job whose arguments cannot be read waits this long for a program that can.
-const PARKED_WAIT: Duration = Duration::from_hours(1);
+/// The pause before a job whose `backoff` panics.
+const BACKOFF_WAIT: Duration = Duration::from_hours(1);
+
+/// How many workers this process has had.
+static OWNERS: AtomicU64 = AtomicU64::new(1);
 
 /// Runs the jobs of a queue, so many at a time.
 #[derive(Debug)]
 pub struct Worker<C> {
-    queue: Queue,
+    pub(super) queue: Queue,
     jobs: Jobs<C>,
     context: C,
     settings: Settings,
-    /// The names of the jobs it knows, as a JSON array; others stay where they are.
-    kinds: Arc<str>,
+    /// The names of the jobs it knows, and the same as JSON.
+    kinds: Arc<[String]>,
+    kinds_json: Arc<str>,
+    /// The queues that it works on; all, if none are named.
+    only: Option<Arc<[String]>>,
+    only_json: Option<Arc<str>>,
+    queues: Arc<BTreeMap<String, QueueSettings>>,
 }
 
 /// What the loop holds between two rounds.
 #[derive(Default)]
-struct Hands {
+pub(super) struct Held {
     tasks: JoinSet<End>,
-    running: HashMap<tokio::task::Id, Claimed>,
+    running: HashMap<tokio::task::Id, (Claimed, Arc<Grip>)>,
     /// What ended and is not recorded yet.
     ended: Arc<Vec<(Claimed, End)>>,
     /// Whether what runs is a suspect, beside which nothing else may run.
-    alone: bool,
-}
-
-/// What a round has claimed.
-#[derive(Default)]
-struct Claim {
-    jobs: Vec<Claimed>,
-    /// Whether it is a suspect.
-    alone: bool,
-    /// When the next one is due, in milliseconds since 1970.
-    due: Option<i64>,
-}
-
-/// Records how jobs ended.
-fn finish(tx: &Transaction<'_>, ended: &[(Claimed, End)]) -> database::Result<()> {
-    for (job, end) in ended {
-        store::finish(tx, job.id, job.attempt, end)?;
-    }
-    Ok(())
-}
-
-/// Claims what is due: jobs that nothing is known against, or one suspect, alone.
-fn claim(
-    tx: &Transaction<'_>,
-    kinds: &str,
-    running: usize,
-    free: usize,
-) -> database::Result<Claim> {
-    let now = tx.now_ms();
-    let mut claim = Claim::default();
-    let suspect = store::next_suspect(tx, kinds)?;
-    if let Some(since) = suspect.filter(|due| *due <= now) {
-        if running == 0 {
-            claim.jobs.extend(store::claim_suspect(tx, kinds)?);
-            claim.alone = true;
-            return Ok(claim);
-        }
-        // Where there is always something to run, its turn would never come.
-        if now.saturating_sub(since) > SUSPECT_WAIT_MS {
-            return Ok(claim);
-        }
-    }
-    claim.jobs = store::claim(tx, kinds, free)?;
-    // One that is due waits for the end of what runs, and not for a time.
-    let suspect = suspect.filter(|due| *due > now);
-    claim.due = store::next_due(tx, kinds)?.into_iter().chain(suspect).min();
-    Ok(claim)
+    is_alone: bool,
+    is_mixed: bool,
+    /// Whether the answer of a round was lost, and with it what it may have claimed.
+    is_in_doubt: bool,
 }
 
 impl<C: Clone + Send + Sync + 'static> Worker<C> {
     /// A worker for the jobs given; each gets a clone of `context`.
     #[must_use]
     pub fn new(queue: Queue, jobs: Jobs<C>, context: C, settings: Settings) -> Self {
-        let kinds = serde_json::Value::from(jobs.names()).to_string().into();
+        let kinds = jobs.names();
+        let kinds_json = serde_json::Value::from(kinds.clone()).to_string().into();
         Self {
             queue,
             jobs,
             context,
+            kinds: kinds.into(),
+            kinds_json,
+            only: None,
+            only_json: None,
+            queues: settings.queues.clone().into(),
             settings,
-            kinds,
+        }
+    }
+
+    /// Runs the jobs of these queues alone.
+    #[must_use]
+    pub fn only(self, queues: Vec<String>) -> Self {
+        let only_json = serde_json::Value::from(queues.clone()).to_string().into();
+        Self {
+            only: Some(queues.into()),
+            only_json: Some(only_json),
+            ..self
         }
     }
 
     /// Runs jobs until `stop`; then lets those that run end, or puts them back after `queue.stop_ms`.
+    ///
+    /// What processes have left that died is put back first: all of it when nobody else runs jobs of this database,
+    /// else what the dead one has left, once it has given no sign of life for `queue.lease_ms`.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut hands = Hands::default();
+        let Some((presence, worker)) = stop.run_until_cancelled(self.enter()).await else {
+            return;
+        };
+        let pulse = Arc::new(self.pulse(worker));
+        let beating = CancellationToken::new();
+        let thread = pulse.start(beating.clone());
+        // Also when this future is dropped.
+        let beating = beating.drop_guard();
+        if let Err(error) = &thread {
+            tracing::error!(%error, "no heartbeat: other processes may take this one for dead");
+        }
+        let listening = async {
+            tokio::select! {
+                () = self.queue.wake.listen() => {}
+                () = self.work(&pulse, &stop) => {}
+            }
+        };
+        listening.await;
+        drop(beating);
+        let id = pulse.worker.load(Ordering::Acquire);
+        let left = self.queue.database.write(move |tx| Ok(workers::leave(tx, id)?));
+        if let Err(error) = left.await {
+            tracing::debug!(%error, "the worker is still entered; nothing of it runs");
+        }
+        drop(presence);
+    }
+
+    async fn work(&self, pulse: &Arc<Pulse>, stop: &CancellationToken) {
+        let mut held = Held::default();
         let mended = || stop.run_until_cancelled(self.queue.database.mended());
         while mended().await.is_some() {
-            let wait = match self.round(&mut hands).await {
+            let wait = match self.round(pulse, &mut held).await {
                 Ok(wait) => wait,
                 Err(error) => {
                     tracing::warn!(%error, "the queue could not be asked");
+                    held.is_in_doubt = true;
                     REFUSED_WAIT
                 }
             };
-            self.wait(&mut hands, wait, &stop).await;
+            self.wait(&mut held, wait, stop).await;
         }
-        self.end(hands).await;
+        self.end(pulse, held).await;
+    }
+
+    /// Enters this worker among those of the file, and puts back what is left of the dead.
+    async fn enter(&self) -> (Option<Presence>, i64) {
+        let mut is_told = false;
+        loop {
+            let error = match self.try_to_enter().await {
+                Ok(entered) => return entered,
+                Err(error) => error,
+            };
+            // That one is said already, and to be mended first.
+            let is_known = matches!(error, Error::Database(database::Error::Damaged));
+            if !is_told && !is_known {
+                is_told = true;
+                tracing::error!(%error, "no job is run yet: the worker cannot be entered");
+            }
+            tokio::time::sleep(REFUSED_WAIT).await;
+        }
+    }
+
+    async fn try_to_enter(&self) -> Result<(Option<Presence>, i64), Error> {
+        let presence = Presence::open(self.queue.database.path());
+        let presence = presence.inspect_err(|error| {
+            tracing::warn!(%error, "it is not known whether other processes run jobs; none is taken for dead before its time");
+        });
+        let presence = presence.ok();
+        let is_alone = presence.as_ref().is_some_and(|it| it.is_alone().unwrap_or(false));
+        let presence = if is_alone { presence } else { share(presence).await };
+        let (name, kinds) = (name(), Arc::clone(&self.kinds_json));
+        let entered = self.queue.database.write(move |tx| {
+            let rescued = if is_alone {
+                workers::clear(tx)?
+            } else {
+                workers::orphans(tx)?
+            };
+            Ok((rescued, workers::enter(tx, &name, &kinds)?))
+        });
+        let (rescued, worker) = entered.await?;
+        tell_of(rescued);
+        self.queue.wake.tell();
+        // Nothing is claimed before: in this moment another one may be alone.
+        let presence = if is_alone { share(presence).await } else { presence };
+        Ok((presence, worker))
+    }
+
+    fn pulse(&self, worker: i64) -> Pulse {
+        Pulse {
+            database: self.queue.database.clone(),
+            wake: Arc::clone(&self.queue.wake),
+            hands: self.queue.hands.clone(),
+            owner: OWNERS.fetch_add(1, Ordering::Relaxed),
+            worker: AtomicI64::new(worker),
+            kinds: Arc::clone(&self.kinds_json),
+            lease: self.settings.lease(),
+            active: Notify::new(),
+        }
     }
 
     /// Records what ended, claims what is due, and says how long nothing more will be.
-    async fn round(&self, hands: &mut Hands) -> database::Result<Duration> {
-        let running = hands.tasks.len();
-        let free = self.settings.workers.saturating_sub(running);
-        let alone = hands.alone && running > 0;
-        let ended = Arc::clone(&hands.ended);
-        let kinds = Arc::clone(&self.kinds);
-        let claim = move |tx: &Transaction<'_>| {
-            finish(tx, &ended)?;
-            if alone || free == 0 {
-                return Ok(Claim::default());
+    async fn round(&self, pulse: &Pulse, held: &mut Held) -> database::Result<Duration> {
+        let mut running: HashMap<String, usize> = HashMap::new();
+        for (job, _) in held.running.values() {
+            match running.get_mut(&job.queue) {
+                Some(count) => *count += 1,
+                None => {
+                    running.insert(job.queue.clone(), 1);
+                }
             }
-            claim(tx, &kinds, running, free)
-        };
-        let claim = self.queue.database.write(claim).await?;
-        hands.ended = Arc::default();
-        hands.alone = claim.alone || alone;
-        for job in claim.jobs {
-            self.start(hands, job);
         }
-        Ok(self.until(claim.due))
+        let round = Round {
+            worker: pulse.worker.load(Ordering::Acquire),
+            name: name(),
+            kinds: Arc::clone(&self.kinds),
+            kinds_json: Arc::clone(&self.kinds_json),
+            only: self.only.clone(),
+            only_json: self.only_json.clone(),
+            queues: Arc::clone(&self.queues),
+            workers: self.settings.workers,
+            running,
+            is_alone: held.is_alone,
+            is_mixed: held.is_mixed,
+            ended: Arc::clone(&held.ended),
+            in_doubt: held.is_in_doubt.then(|| Arc::new(held.known())),
+        };
+        let was_idle = held.running.is_empty();
+        let outcome = self.queue.database.write(move |tx| round.run(tx)).await?;
+        self.let_go(held);
+        held.is_in_doubt = false;
+        held.is_mixed = outcome.is_mixed;
+        held.is_alone = outcome.is_alone || (held.is_alone && !held.running.is_empty());
+        pulse.worker.store(outcome.worker, Ordering::Release);
+        self.queue.wake.has_others(outcome.has_others);
+        if outcome.has_others && was_idle && !outcome.jobs.is_empty() {
+            // They watch over what runs here.
+            self.queue.wake.tell();
+        }
+        let is_active = outcome.has_others || (was_idle && !outcome.jobs.is_empty());
+        for job in outcome.jobs {
+            self.start(pulse, held, job);
+        }
+        if is_active {
+            pulse.active.notify_one();
+        }
+        Ok(self.until(outcome.due))
     }
 
-    async fn wait(&self, hands: &mut Hands, wait: Duration, stop: &CancellationToken) {
+    async fn wait(&self, held: &mut Held, wait: Duration, stop: &CancellationToken) {
         // With no hand free, what a commit or the clock brings cannot be claimed anyway.
-        let running = hands.tasks.len();
-        let free = running < self.settings.workers && !(hands.alone && running > 0);
+        let running = held.tasks.len();
+        let free = running < self.settings.workers && !(held.is_alone && running > 0);
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.queue.wake.notified(), if free => {}
             () = tokio::time::sleep(wait), if free => {}
-            Some(ended) = hands.tasks.join_next_with_id() => self.collect(hands, ended),
+            Some(ended) = held.tasks.join_next_with_id() => self.collect(held, ended),
         }
-        while let Some(ended) = hands.tasks.try_join_next_with_id() {
-            self.collect(hands, ended);
+        while let Some(ended) = held.tasks.try_join_next_with_id() {
+            self.collect(held, ended);
         }
     }
 
@@ -181,48 +290,55 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         })
     }
 
-    fn start(&self, hands: &mut Hands, job: Claimed) {
+    fn start(&self, pulse: &Pulse, held: &mut Held, job: Claimed) {
         let Some(kind) = self.jobs.get(&job.kind) else {
             tracing::error!(job.kind, job.id, "a job of an unknown kind was claimed");
             return;
         };
         let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
-        let (attempt, attempts_max) = (job.attempt, job.attempts_max);
-        let (start, backoff, timeout) = (kind.start, kind.backoff, kind.timeout);
-        let (arguments, context) = (job.arguments.clone(), self.context.clone());
-        let task = async move {
-            let work = match start(&arguments, context) {
-                Ok(work) => work,
-                Err(error) => return parked(&error),
-            };
-            match tokio::time::timeout(timeout, work).await {
-                Ok(Ok(outcome)) => succeeded(outcome),
-                Ok(Err(error)) => failed(
-                    attempt,
-                    attempts_max,
-                    backoff,
-                    database::chain(error.as_ref()),
-                ),
-                Err(_) => {
-                    let text = format!("it took longer than {timeout:?}");
-                    failed(attempt, attempts_max, backoff, text)
-                }
-            }
-        };
-        let handle = hands.tasks.spawn(task.instrument(span));
-        hands.running.insert(handle.id(), job);
+        let grip = Arc::new(Grip {
+            claims: job.claims,
+            owner: pulse.owner,
+            stop: CancellationToken::new(),
+            lost: CancellationToken::new(),
+            is_finished: Arc::new(AtomicBool::new(false)),
+        });
+        self.queue.hands.take(job.id, Arc::clone(&grip));
+        let run = run(kind, &job, self.attempt(&job, &grip), Arc::clone(&grip));
+        let handle = held.tasks.spawn(run.instrument(span));
+        held.running.insert(handle.id(), (job, grip));
     }
 
-    fn collect(&self, hands: &mut Hands, ended: Result<(tokio::task::Id, End), JoinError>) {
+    pub(super) fn attempt(&self, job: &Claimed, grip: &Grip) -> Attempt<C> {
+        let claim = Claim {
+            id: job.id,
+            claims: job.claims,
+            number: job.attempt,
+            limit: job.limit.clone(),
+            cursor: job.cursor.clone(),
+            database: self.queue.database.clone(),
+            stop: grip.stop.clone(),
+            is_finished: Arc::clone(&grip.is_finished),
+            progress_at: Mutex::default(),
+        };
+        Attempt::new(self.context.clone(), Arc::new(claim))
+    }
+
+    fn collect(&self, held: &mut Held, ended: Result<(tokio::task::Id, End), JoinError>) {
         let (id, ended) = match ended {
             Ok((id, end)) => (id, Ok(end)),
             Err(error) => (error.id(), Err(error)),
         };
-        let Some(job) = hands.running.remove(&id) else {
+        let Some((job, grip)) = held.running.remove(&id) else {
             return;
         };
+        if !grip.is_to_be_there() {
+            // It is recorded: the job did that itself.
+            self.queue.hands.let_go(job.id, job.claims);
+            return;
+        }
         let end = ended.unwrap_or_else(|error| self.panicked(&job, error));
-        Arc::make_mut(&mut hands.ended).push((job, end));
+        Arc::make_mut(&mut held.ended).push((job, end));
     }
 
     fn panicked(&self, job: &Claimed, error: JoinError) -> End {
@@ -239,48 +355,138 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     }
 
     /// Gives what runs its grace and puts back what does not end in it.
-    async fn end(&self, mut hands: Hands) {
+    async fn end(&self, pulse: &Pulse, mut held: Held) {
+        for (_, grip) in self.queue.hands.of(pulse.owner) {
+            grip.stop.cancel();
+        }
         let grace = tokio::time::sleep(self.settings.stop());
         tokio::pin!(grace);
-        while !hands.tasks.is_empty() {
+        while !held.tasks.is_empty() {
             // At once: what is not recorded when the process is killed runs again.
-            self.record(&mut hands).await;
+            self.record(&mut held).await;
             tokio::select! {
                 () = &mut grace => break,
-                Some(ended) = hands.tasks.join_next_with_id() => self.collect(&mut hands, ended),
+                Some(ended) = held.tasks.join_next_with_id() => self.collect(&mut held, ended),
             }
         }
-        hands.tasks.abort_all();
-        let put_back = hands.running.len();
+        held.tasks.abort_all();
+        let put_back = held.running.len();
         let wait = Duration::ZERO;
-        let ends = hands
-            .running
-            .drain()
-            .map(|(_, job)| (job, End::PutBack { wait, error: None }));
-        Arc::make_mut(&mut hands.ended).extend(ends);
+        let running = held.running.drain();
+        let left = running.filter(|(_, (_, grip))| grip.is_to_be_there());
+        let ends: Vec<_> = left
+            .map(|(_, (job, _))| (job, End::PutBack { wait }))
+            .collect();
+        Arc::make_mut(&mut held.ended).extend(ends);
         for attempt in 1..=RECORD_TRIES {
-            if self.record(&mut hands).await {
+            if self.record(&mut held).await {
                 tracing::info!(put_back, "the worker has stopped");
                 break;
             }
             tokio::time::sleep(REFUSED_WAIT / RECORD_TRIES * attempt).await;
         }
+        if put_back > 0 {
+            self.queue.wake.tell();
+        }
         // Last: a job that blocks its thread does not notice that it is aborted.
-        hands.tasks.shutdown().await;
+        held.tasks.shutdown().await;
     }
 
     /// Records what ended; says whether that is done.
-    async fn record(&self, hands: &mut Hands) -> bool {
-        if hands.ended.is_empty() {
+    async fn record(&self, held: &mut Held) -> bool {
+        if held.ended.is_empty() {
             return true;
         }
-        let ended = Arc::clone(&hands.ended);
-        let recorded = self.queue.database.write(move |tx| finish(tx, &ended));
+        let ended = Arc::clone(&held.ended);
+        let recorded = self.queue.database.write(move |tx| {
+            for (job, end) in ended.iter() {
+                finish::finish(tx, job, end)?;
+            }
+            Ok(())
+        });
         match recorded.await {
-            Ok(()) => hands.ended = Arc::default(),
+            Ok(()) => self.let_go(held),
             Err(error) => tracing::error!(%error, "what the jobs did could not be recorded"),
         }
-        hands.ended.is_empty()
+        held.ended.is_empty()
+    }
+
+    /// What ended is recorded.
+    fn let_go(&self, held: &mut Held) {
+        for (job, _) in held.ended.iter() {
+            self.queue.hands.let_go(job.id, job.claims);
+        }
+        held.ended = Arc::default();
+    }
+
+}
+
+impl Held {
+    /// The claims that are known here, running or ended.
+    fn known(&self) -> HashSet<(i64, i64)> {
+        let ended = self.ended.iter().map(|(job, _)| job);
+        let running = self.running.values().map(|(job, _)| job);
+        let all = running.chain(ended);
+        all.map(|job| (job.id, job.claims)).collect()
+    }
+}
+
+/// Shares the lock of those who run jobs; off the runtime's threads, since another one may be alone for a moment.
+async fn share(presence: Option<Presence>) -> Option<Presence> {
+    let presence = presence?;
+    let shared = tokio::task::spawn_blocking(move || {
+        presence
+            .share()
+            .inspect_err(|error| tracing::warn!(%error, "the lock of those who run jobs"))
+            .map(|()| presence)
+    });
+    shared.await.ok()?.ok()
+}
+
+/// What this process is called among the workers.
+fn name() -> Arc<str> {
+    format!("process {}", std::process::id()).into()
+}
+
+/// Runs one job to its end.
+pub(super) fn run<C: Clone + Send + Sync + 'static>(
+    kind: &Kind<C>,
+    job: &Claimed,
+    attempt: Attempt<C>,
+    grip: Arc<Grip>,
+) -> impl Future<Output = End> + Send + use<C> {
+    let (start, backoff) = (kind.start, kind.backoff);
+    let timeout = job.timeout_ms.map_or(kind.timeout, Duration::from_millis);
+    let (number, attempts_max) = (job.attempt, job.attempts_max);
+    let arguments = job.arguments.clone();
+    async move {
+        let work = match start(&arguments, attempt) {
+            Ok(work) => work,
+            Err(error) => return parked(&error),
+        };
+        let ended = tokio::select! {
+            biased;
+            () = grip.lost.cancelled() => {
+                tracing::warn!("broken off: it is not this worker's any more, or is cancelled");
+                return End::PutBack { wait: Duration::ZERO };
+            }
+            ended = tokio::time::timeout(timeout, work) => ended,
+        };
+        if !grip.is_to_be_there() {
+            tracing::debug!("completed by itself");
+            return End::Complete;
+        }
+        let result: Result<Outcome, BoxError> =
+            ended.unwrap_or_else(|_| Err(format!("it took longer than {timeout:?}").into()));
+        match result {
+            Ok(outcome) => succeeded(outcome),
+            Err(error) => failed(
+                number,
+                attempts_max,
+                backoff,
+                database::chain(error.as_ref()),
+            ),
+        }
     }
 }
 
@@ -292,7 +498,7 @@ fn succeeded(outcome: Outcome) -> End {
         }
         Outcome::Snooze(wait) => {
             tracing::debug!(?wait, "snoozed");
-            End::PutBack { wait, error: None }
+            End::PutBack { wait }
         }
         Outcome::Cancel(reason) => {
             tracing::info!(reason, "cancelled");
@@ -307,7 +513,7 @@ fn failed(attempt: u32, attempts_max: u32, backoff: fn(u32) -> Duration, error: 
         return End::Discard { error };
     }
     // The site's code, which may panic; the worker must not.
-    let wait = catch_unwind(|| backoff(attempt)).unwrap_or(PARKED_WAIT);
+    let wait = catch_unwind(|| backoff(attempt)).unwrap_or(BACKOFF_WAIT);
     tracing::warn!(error, ?wait, "failed and will be tried again");
     End::Retry { wait, error }
 }
@@ -316,9 +522,7 @@ fn failed(attempt: u32, attempts_max: u32, backoff: fn(u32) -> Duration, error: 
 fn parked(error: &serde_json::Error) -> End {
     let error = format!("its arguments cannot be read: {error}");
     tracing::error!(error, "parked: it waits for a program that knows it");
-    let wait = PARKED_WAIT;
-    let error = Some(error);
-    End::PutBack { wait, error }
+    End::Park { error }
 }
 
 fn no_backoff(_attempt: u32) -> Duration {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use houseboat::database::BoxError;
 use houseboat::database::Damage;
+use houseboat::queue::Attempt;
 use houseboat::queue::Job;
 use houseboat::queue::Outcome;
 use jiff::Timestamp;
@@ -156,7 +157,7 @@ impl Job for SendAlert {
     const ATTEMPTS_MAX: u32 = 13;
     type Context = Context;
 
-    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
+    async fn run(self, context: Attempt<Context>) -> Result<Outcome, BoxError> {
         let url = context.settings.webhook_url.expose();
         if url.is_empty() {
             return Ok(Outcome::Cancel("site.webhook_url is empty".to_owned()));

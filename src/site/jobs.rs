@@ -5,6 +5,7 @@ use std::time::Duration;
 use houseboat::database;
 use houseboat::database::BoxError;
 use houseboat::database::Transaction;
+use houseboat::queue::Attempt;
 use houseboat::queue::Job;
 use houseboat::queue::Outcome;
 use houseboat::queue::Priority;
@@ -36,7 +37,7 @@ impl Job for CheckDueMonitors {
     const PRIORITY: Priority = Priority::High;
     type Context = Context;
 
-    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
+    async fn run(self, context: Attempt<Context>) -> Result<Outcome, BoxError> {
         let queue = context.queue.clone();
         context
             .database
@@ -57,7 +58,7 @@ pub(crate) fn enqueue_check(
     tx: &Transaction<'_>,
     monitor: i64,
 ) -> database::Result<()> {
-    if queue.enqueue(tx, check(monitor))?.is_none() {
+    if !queue.enqueue(tx, check(monitor))?.is_new() {
         // That one may be of before what the caller has changed.
         monitors::check_soon(tx, monitor)?;
     }
@@ -83,7 +84,7 @@ impl Job for CheckMonitor {
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Context = Context;
 
-    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
+    async fn run(self, context: Attempt<Context>) -> Result<Outcome, BoxError> {
         let id = self.monitor;
         let monitor = context
             .database
@@ -189,8 +190,8 @@ impl Job for PruneHistory {
     const PRIORITY: Priority = Priority::Low;
     type Context = Context;
 
-    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
-        let (keep, database) = (context.settings.keep(), context.database);
+    async fn run(self, context: Attempt<Context>) -> Result<Outcome, BoxError> {
+        let (keep, database) = (context.settings.keep(), context.database.clone());
         let batch = move |tx: &Transaction<'_>| history::prune_checks(tx, keep, BATCH);
         while database.write(batch).await? >= BATCH as usize {}
         for monitor in database.read(monitors::ids).await? {

@@ -24,7 +24,7 @@ use crate::support::waiting::wait_for;
 #[tokio::test]
 async fn a_job_runs_once_and_is_completed() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("go")).await.unwrap();
+    let id = site.enqueue(&Act::new("go")).await.id();
     site.drain().await;
     assert_eq!(site.notes.all(), ["go"]);
     assert_eq!(site.row(id).await, ("completed".to_owned(), 1, 0, None));
@@ -71,7 +71,7 @@ async fn an_error_a_panic_and_a_timeout_are_each_tried_again() {
         ("panic once", "it panicked: on purpose"),
         ("hang once", "it took longer than 300ms"),
     ] {
-        let id = site.enqueue(&Act::new(word)).await.unwrap();
+        let id = site.enqueue(&Act::new(word)).await.id();
         site.drain().await;
         let (state, attempt, _, text) = site.row(id).await;
         assert_eq!(
@@ -85,7 +85,7 @@ async fn an_error_a_panic_and_a_timeout_are_each_tried_again() {
 #[tokio::test]
 async fn a_job_that_keeps_failing_is_discarded_with_its_error() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("fail")).await.unwrap();
+    let id = site.enqueue(&Act::new("fail")).await.id();
     site.drain().await;
     assert_eq!(site.notes.all(), ["fail", "fail", "fail"]);
     assert_eq!(
@@ -97,7 +97,7 @@ async fn a_job_that_keeps_failing_is_discarded_with_its_error() {
 #[tokio::test]
 async fn a_snoozed_job_runs_again_and_spends_no_attempt() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("snooze once")).await.unwrap();
+    let id = site.enqueue(&Act::new("snooze once")).await.id();
     site.drain().await;
     assert_eq!(site.notes.all().len(), 2);
     assert_eq!(site.row(id).await, ("completed".to_owned(), 1, 0, None));
@@ -106,7 +106,7 @@ async fn a_snoozed_job_runs_again_and_spends_no_attempt() {
 #[tokio::test]
 async fn a_cancelled_job_keeps_its_reason() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("cancel")).await.unwrap();
+    let id = site.enqueue(&Act::new("cancel")).await.id();
     site.drain().await;
     assert_eq!(
         site.row(id).await,
@@ -188,16 +188,16 @@ async fn no_more_jobs_run_at_a_time_than_there_are_workers() {
 async fn a_unique_job_is_enqueued_once_until_it_has_ended() {
     let site = Site::new(Clock::system()).await;
     let request = || Request::new(&Act::new("only")).unique("the key");
-    assert!(site.enqueue(request()).await.is_some());
-    assert!(site.enqueue(request()).await.is_none());
+    assert!(site.enqueue(request()).await.is_new());
+    assert!(!site.enqueue(request()).await.is_new());
     site.drain().await;
-    assert!(site.enqueue(request()).await.is_some());
+    assert!(site.enqueue(request()).await.is_new());
 }
 
 #[tokio::test]
 async fn a_stopped_worker_lets_a_job_end() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Linger {}).await.unwrap();
+    let id = site.enqueue(&Linger {}).await.id();
     let (stop, worker) = site.work(Settings::default());
     wait_for("start", SOON, async || {
         (site.notes.all() == ["linger"]).then_some(())
@@ -213,7 +213,7 @@ async fn a_stopped_worker_lets_a_job_end() {
 #[tokio::test]
 async fn a_stopped_worker_puts_back_what_does_not_end() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Linger {}).await.unwrap();
+    let id = site.enqueue(&Linger {}).await.id();
     let short = Settings {
         stop_ms: 50,
         ..Settings::default()
@@ -231,7 +231,7 @@ async fn a_stopped_worker_puts_back_what_does_not_end() {
 #[tokio::test]
 async fn jobs_of_a_dead_process_run_again() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("again")).await.unwrap();
+    let id = site.enqueue(&Act::new("again")).await.id();
     site.sql("UPDATE jobs SET state = 'executing', attempt = 1")
         .await;
     let rescued = site.queue.rescue().await.unwrap();
@@ -245,7 +245,7 @@ async fn jobs_of_a_dead_process_run_again() {
 #[tokio::test]
 async fn a_job_that_keeps_killing_the_process_is_set_aside() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Linger {}).await.unwrap();
+    let id = site.enqueue(&Linger {}).await.id();
     for _ in 0..3 {
         site.sql("UPDATE jobs SET state = 'executing', attempt = attempt + 1")
             .await;
@@ -259,7 +259,7 @@ async fn a_job_that_keeps_killing_the_process_is_set_aside() {
 #[tokio::test]
 async fn jobs_that_ran_beside_a_killer_are_not_set_aside_for_it() {
     let site = Site::new(Clock::system()).await;
-    let killer = site.enqueue(&Linger {}).await.unwrap();
+    let killer = site.enqueue(&Linger {}).await.id();
     for word in ["one", "two", "three"] {
         site.enqueue(&Act::new(word)).await;
     }
@@ -297,7 +297,7 @@ async fn a_suspect_waits_until_nothing_else_runs() {
     .await;
     let queue = site.queue.clone();
     let write = site.database.write(move |tx| {
-        let id = queue.enqueue(tx, &Act::new("suspect"))?;
+        let id = queue.enqueue(tx, &Act::new("suspect"))?.id();
         Ok(tx.execute("UPDATE jobs SET deaths = 2 WHERE id = ?1", [id])?)
     });
     write.await.unwrap();
@@ -322,13 +322,13 @@ async fn a_suspect_waits_until_nothing_else_runs() {
 #[tokio::test]
 async fn a_backoff_that_panics_stops_nothing() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Rash {}).await.unwrap();
+    let id = site.enqueue(&Rash {}).await.id();
     let (stop, worker) = site.work(Settings::default());
     wait_for("failure", SOON, async || {
         (site.row(id).await.0 == "retryable").then_some(())
     })
     .await;
-    let next = site.enqueue(&Act::new("next")).await.unwrap();
+    let next = site.enqueue(&Act::new("next")).await.id();
     wait_for("next job", SOON, async || {
         (site.row(next).await.0 == "completed").then_some(())
     })
@@ -338,11 +338,11 @@ async fn a_backoff_that_panics_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_job_of_an_unknown_kind_waits_and_spends_no_attempt() {
+async fn a_job_of_an_unknown_kind_is_parked_and_spends_no_attempt() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("go")).await.unwrap();
+    let id = site.enqueue(&Act::new("go")).await.id();
     site.sql("UPDATE jobs SET kind = 'of tomorrow'").await;
-    let other = site.enqueue(&Act::new("known")).await.unwrap();
+    let other = site.enqueue(&Act::new("known")).await.id();
     let (stop, worker) = site.work(Settings::default());
     wait_for("end of it", SOON, async || {
         (site.row(other).await.0 == "completed").then_some(())
@@ -350,13 +350,15 @@ async fn a_job_of_an_unknown_kind_waits_and_spends_no_attempt() {
     .await;
     stop.cancel();
     worker.await.unwrap();
-    assert_eq!(site.row(id).await, ("available".to_owned(), 0, 0, None));
+    let (state, attempt, _, error) = site.row(id).await;
+    assert_eq!((state.as_str(), attempt), ("parked", 0));
+    assert!(error.unwrap().contains("no program that runs jobs knows"));
 }
 
 #[tokio::test]
 async fn arguments_that_cannot_be_read_are_parked_with_the_reason() {
     let site = Site::new(Clock::system()).await;
-    let id = site.enqueue(&Act::new("go")).await.unwrap();
+    let id = site.enqueue(&Act::new("go")).await.id();
     site.sql("UPDATE jobs SET arguments = '{\"verb\": \"go\"}'")
         .await;
     let (stop, worker) = site.work(Settings::default());
@@ -365,7 +367,7 @@ async fn arguments_that_cannot_be_read_are_parked_with_the_reason() {
     worker.await.unwrap();
     assert!(error.contains("missing field `word`"), "{error}");
     let (state, attempt, ..) = site.row(id).await;
-    assert_eq!((state.as_str(), attempt), ("available", 0));
+    assert_eq!((state.as_str(), attempt), ("parked", 0));
 }
 
 #[tokio::test]

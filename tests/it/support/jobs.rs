@@ -9,6 +9,8 @@ use houseboat::database::BoxError;
 use houseboat::database::Clock;
 use houseboat::database::Database;
 use houseboat::queue;
+use houseboat::queue::Attempt;
+use houseboat::queue::Enqueued;
 use houseboat::queue::Job;
 use houseboat::queue::Jobs;
 use houseboat::queue::Outcome;
@@ -66,7 +68,7 @@ impl Job for Act {
     const TIMEOUT: Duration = Duration::from_millis(300);
     type Context = Notes;
 
-    async fn run(self, notes: Notes) -> Result<Outcome, BoxError> {
+    async fn run(self, notes: Attempt<Notes>) -> Result<Outcome, BoxError> {
         notes.add(&self.word);
         let before = notes
             .all()
@@ -97,7 +99,7 @@ impl Job for Linger {
     const NAME: &'static str = "linger";
     type Context = Notes;
 
-    async fn run(self, notes: Notes) -> Result<Outcome, BoxError> {
+    async fn run(self, notes: Attempt<Notes>) -> Result<Outcome, BoxError> {
         notes.add("linger");
         notes.release.notified().await;
         notes.add("linger ended");
@@ -113,7 +115,7 @@ impl Job for Rash {
     const NAME: &'static str = "rash";
     type Context = Notes;
 
-    async fn run(self, _: Notes) -> Result<Outcome, BoxError> {
+    async fn run(self, _: Attempt<Notes>) -> Result<Outcome, BoxError> {
         Err("it failed".into())
     }
 
@@ -143,7 +145,7 @@ impl Site {
         }
     }
 
-    pub(crate) async fn enqueue(&self, request: impl Into<Request>) -> Option<i64> {
+    pub(crate) async fn enqueue(&self, request: impl Into<Request>) -> Enqueued {
         let (queue, request) = (self.queue.clone(), request.into());
         let write = self
             .database

@@ -1,0 +1,185 @@
+//! The heartbeat of a worker, and its eye on the others.
+//!
+//! It has a thread of its own, which a runtime that jobs keep busy cannot starve. While nothing runs, here or elsewhere,
+//! it sleeps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::database;
+use crate::database::Database;
+use crate::queue::hands::Grip;
+use crate::queue::hands::Hands;
+use crate::queue::store::finish::Rescued;
+use crate::queue::store::limits;
+use crate::queue::store::workers;
+use crate::queue::store::workers::Held;
+use crate::queue::store::workers::Other;
+use crate::queue::wake::Wake;
+
+/// So many looks in a lease, and so many without a change in a row are a death.
+const LOOKS: u32 = 3;
+
+/// What the worker and its pulse share.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    pub(super) database: Database,
+    pub(super) wake: Arc<Wake>,
+    pub(super) hands: Hands,
+    pub(super) owner: u64,
+    /// The worker as it is entered; 0 before.
+    pub(super) worker: AtomicI64,
+    pub(super) kinds: Arc<str>,
+    pub(super) lease: Duration,
+    /// Told when there is something to watch over.
+    pub(super) active: Notify,
+}
+
+/// What one look has found.
+struct Look {
+    is_known: bool,
+    held: Vec<Held>,
+    others: Vec<Other>,
+    rescued: Rescued,
+    unparked: usize,
+}
+
+impl Pulse {
+    /// Beats on a thread of its own until `stop`.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        stop: CancellationToken,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let pulse = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("houseboat-beat".to_owned());
+        thread.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
+            match runtime {
+                Ok(runtime) => {
+                    runtime.block_on(stop.run_until_cancelled(pulse.run()));
+                }
+                Err(error) => tracing::error!(%error, "no heartbeat: other processes may take this one for dead"),
+            }
+        })
+    }
+
+    async fn run(&self) {
+        let mut seen = HashMap::new();
+        let mut beaten = Instant::now();
+        let mut has_others = false;
+        loop {
+            if has_others || !self.hands.of(self.owner).is_empty() {
+                tokio::time::sleep(self.lease / LOOKS).await;
+            } else {
+                self.active.notified().await;
+                beaten = Instant::now();
+            }
+            let held = self.hands.of(self.owner);
+            let look = tokio::time::timeout(self.lease / LOOKS, self.look()).await;
+            match look {
+                Ok(Ok(look)) => {
+                    beaten = Instant::now();
+                    has_others = !look.others.is_empty();
+                    self.wake.has_others(has_others);
+                    self.heed(&look, &held);
+                    self.bury(&look.others, &mut seen).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "no heartbeat"),
+                Err(_) => tracing::debug!("the database does not take a heartbeat"),
+            }
+            // Before the others may take them over.
+            if has_others && beaten.elapsed() > self.lease / LOOKS * (LOOKS - 1) {
+                tracing::warn!(jobs = held.len(), "no sign of life could be given: the jobs are broken off");
+                held.iter().for_each(|(_, grip)| grip.break_off());
+            }
+        }
+    }
+
+    async fn look(&self) -> database::Result<Look> {
+        let worker = self.worker.load(Ordering::Acquire);
+        let kinds = Arc::clone(&self.kinds);
+        let look = self.database.write(move |tx| {
+            let is_known = workers::beat(tx, worker)?;
+            limits::sweep(tx)?;
+            Ok(Look {
+                is_known,
+                held: workers::held(tx, worker)?,
+                others: workers::others(tx, worker)?,
+                rescued: workers::orphans(tx)?,
+                unparked: workers::unpark(tx, worker, &kinds)?,
+            })
+        });
+        let look = look.await?;
+        if look.unparked > 0 || look.rescued != Rescued::default() {
+            tell_of(look.rescued);
+            self.wake.wake();
+        }
+        Ok(look)
+    }
+
+    /// Breaks off what is not ours any more, and asks those to end that are to be cancelled.
+    fn heed(&self, look: &Look, before: &[(i64, Arc<Grip>)]) {
+        let held: HashMap<i64, &Held> = look.held.iter().map(|held| (held.id, held)).collect();
+        for (job, grip) in before {
+            let row = held.get(job).filter(|row| row.claims == grip.claims);
+            match row {
+                Some(row) if row.is_to_be_cancelled && grip.stop.is_cancelled() => grip.break_off(),
+                Some(row) if row.is_to_be_cancelled => grip.stop.cancel(),
+                Some(_) => {}
+                None if grip.is_to_be_there() => grip.break_off(),
+                None => {}
+            }
+        }
+        if !look.is_known {
+            // The next round enters the worker anew.
+            self.wake.wake();
+        }
+    }
+
+    /// Takes for dead whoever was looked at often enough and gave no sign.
+    async fn bury(&self, others: &[Other], seen: &mut HashMap<i64, (i64, u32)>) {
+        seen.retain(|id, _| others.iter().any(|other| other.id == *id));
+        for other in others {
+            let (beat, looks) = seen.entry(other.id).or_insert((other.beat, 0));
+            if *beat != other.beat {
+                (*beat, *looks) = (other.beat, 0);
+                continue;
+            }
+            *looks += 1;
+            if *looks <= LOOKS {
+                continue;
+            }
+            *looks = 0;
+            let other = *other;
+            let buried = self.database.write(move |tx| Ok(workers::bury(tx, other)?));
+            match buried.await {
+                Ok(Some(rescued)) => {
+                    tracing::warn!(worker = other.id, "a process that ran jobs gives no sign of life");
+                    tell_of(rescued);
+                    self.wake.wake();
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the jobs of a dead process are not put back yet"),
+            }
+        }
+    }
+}
+
+pub(super) fn tell_of(rescued: Rescued) {
+    if rescued != Rescued::default() {
+        tracing::warn!(
+            available = rescued.available,
+            discarded = rescued.discarded,
+            "jobs of a process that died are put back"
+        );
+    }
+}

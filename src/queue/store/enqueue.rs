@@ -1,0 +1,140 @@
+//! How a job comes into the table.
+
+use rusqlite::OptionalExtension;
+use rusqlite::params;
+
+use crate::database::Transaction;
+use crate::queue::Enqueued;
+use crate::queue::Error;
+use crate::queue::request::Conflict;
+use crate::queue::request::Request;
+use crate::queue::request::Scope;
+use crate::queue::request::Unique;
+use crate::queue::request::When;
+use crate::queue::store::millis;
+
+const INSERT: &str =
+    "INSERT INTO jobs (kind, queue, arguments, priority, attempts_max, timeout_ms, run_at, enqueued_at,
+                       unique_key, unique_scope, unique_until, binds, limit_key, limit_max, rate_key, rate_max, rate_ms)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+     ON CONFLICT DO NOTHING
+     RETURNING id";
+
+/// Stores a job, or does with the one that holds its unique key what the request says.
+pub(in crate::queue) fn insert(
+    tx: &Transaction<'_>,
+    request: Request,
+) -> Result<Enqueued, Error> {
+    request.check()?;
+    let now = tx.now_ms();
+    let run_at = match request.when {
+        When::Now => now,
+        When::In(delay) => now.saturating_add(millis(delay)),
+        When::At(at) => at.as_millisecond(),
+    };
+    let arguments = request.arguments?;
+    let key = request.unique.as_ref().map(|it| unique_key(request.kind, it));
+    let bound = request.unique.as_ref().map(|it| bound(it, now));
+    let limit = request.concurrency.as_ref();
+    let rate = request.rate.as_ref();
+    let mut statement = tx.prepare_cached(INSERT)?;
+    let mut insert = || {
+        let values = params![
+            request.kind,
+            request.queue,
+            arguments,
+            request.priority as u8,
+            request.attempts_max,
+            request.timeout.map(millis),
+            run_at,
+            now,
+            key,
+            bound.map(|(scope, _)| scope),
+            bound.and_then(|(_, until)| until),
+            bound.map(|_| 1),
+            limit.map(|it| &it.key),
+            limit.map(|it| it.at_most),
+            rate.map(|it| &it.key),
+            rate.map(|it| it.at_most),
+            rate.map(|it| millis(it.per)),
+        ];
+        statement.query_row(values, |row| row.get(0)).optional()
+    };
+    if let Some(id) = insert()? {
+        return Ok(Enqueued::New(id));
+    }
+    let (Some(unique), Some(key)) = (&request.unique, &key) else {
+        // Only a unique key can be in the way.
+        return Err(rusqlite::Error::QueryReturnedNoRows.into());
+    };
+    let (holder, is_over) = holder(tx, key)?;
+    if is_over {
+        release(tx, holder)?;
+        let id = insert()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        return Ok(Enqueued::New(id));
+    }
+    let run_at = (unique.on_conflict == Conflict::Postpone).then_some(run_at);
+    let is_changed = match unique.on_conflict {
+        Conflict::Keep => false,
+        Conflict::Replace | Conflict::Postpone => replace(tx, holder, &arguments, run_at)?,
+    };
+    Ok(match (is_changed, unique.on_conflict) {
+        (true, Conflict::Replace) => Enqueued::Replaced(holder),
+        (true, Conflict::Postpone) => Enqueued::Postponed(holder),
+        _ => Enqueued::Kept(holder),
+    })
+}
+
+/// Stores jobs in the order given; as one statement those that stand together and have no unique key.
+pub(in crate::queue) fn insert_many(
+    tx: &Transaction<'_>,
+    requests: Vec<Request>,
+) -> Result<Vec<Enqueued>, Error> {
+    requests.into_iter().map(|request| insert(tx, request)).collect()
+}
+
+/// As it is in the table: kinds do not get in each other's way.
+fn unique_key(kind: &str, unique: &Unique) -> String {
+    format!("{kind}:{}", unique.key)
+}
+
+fn bound(unique: &Unique, now: i64) -> (u8, Option<i64>) {
+    match unique.scope {
+        Scope::UntilEnded => (0, None),
+        Scope::UntilStarted => (1, None),
+        Scope::For(period) => (2, Some(now.saturating_add(millis(period)))),
+    }
+}
+
+/// Who holds a unique key, and whether its time is over.
+fn holder(tx: &Transaction<'_>, key: &str) -> rusqlite::Result<(i64, bool)> {
+    tx.prepare_cached(
+        "SELECT id, coalesce(unique_until <= ?2, 0) AND unique_scope = 2
+         FROM jobs WHERE unique_key = ?1 AND binds = 1",
+    )?
+    .query_row(params![key, tx.now_ms()], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
+fn release(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE jobs SET binds = 0 WHERE id = ?1")?
+        .execute([id])?;
+    Ok(())
+}
+
+/// Changes a job that waits; says whether it does.
+fn replace(
+    tx: &Transaction<'_>,
+    id: i64,
+    arguments: &str,
+    run_at: Option<i64>,
+) -> rusqlite::Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE jobs SET arguments = ?2, run_at = coalesce(?3, run_at), cursor = NULL
+             WHERE id = ?1 AND state IN ('available', 'retryable')",
+        )?
+        .execute(params![id, arguments, run_at])?;
+    Ok(changed == 1)
+}

@@ -1,0 +1,134 @@
+//! Every statement on the tables of jobs; those of the schedule are beside it.
+
+pub(super) mod claim;
+pub(super) mod enqueue;
+pub(super) mod finish;
+pub(super) mod limits;
+pub(super) mod workers;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::params;
+
+use crate::database::Transaction;
+use crate::queue::State;
+
+/// Longer error texts are cut.
+const ERROR_BYTES_MAX: usize = 2_000;
+
+/// How many jobs there are in each state.
+pub(super) fn counts(connection: &Connection) -> rusqlite::Result<BTreeMap<State, u64>> {
+    let mut counts: BTreeMap<_, _> = State::ALL.map(|state| (state, 0)).into();
+    let mut statement =
+        connection.prepare_cached("SELECT state, count(*) FROM jobs GROUP BY state")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Some(state) = State::of(row.get_ref(0)?.as_str()?) {
+            counts.insert(state, row.get(1)?);
+        }
+    }
+    Ok(counts)
+}
+
+/// Deletes up to `count` jobs that ended before the given time; says how many those were.
+pub(super) fn prune(
+    tx: &Transaction<'_>,
+    state: State,
+    before_ms: i64,
+    count: usize,
+) -> rusqlite::Result<usize> {
+    let mut statement = tx.prepare_cached(
+        "DELETE FROM jobs
+         WHERE id IN (
+             SELECT id FROM jobs
+             WHERE state = ?1 AND state IN ('completed', 'discarded', 'cancelled') AND finished_at < ?2
+                 AND coalesce(binds = 1 AND unique_until > ?4, 0) = 0
+             ORDER BY finished_at
+             LIMIT ?3)
+         RETURNING id",
+    )?;
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let ids = statement.query_map(params![state.as_str(), before_ms, count, tx.now_ms()], |row| row.get(0))?;
+    let ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
+    let mut errors = tx.prepare_cached("DELETE FROM job_errors WHERE job = ?1")?;
+    for id in &ids {
+        errors.execute([id])?;
+    }
+    Ok(ids.len())
+}
+
+/// Saves where the next attempt goes on; says whether the claim is still there.
+pub(super) fn save_cursor(
+    tx: &Transaction<'_>,
+    id: i64,
+    claims: i64,
+    cursor: &str,
+) -> rusqlite::Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE jobs SET cursor = ?3 WHERE id = ?1 AND claims = ?2 AND state = 'executing'",
+        )?
+        .execute(params![id, claims, cursor])?;
+    Ok(changed == 1)
+}
+
+/// Says how far a job is.
+pub(super) fn save_progress(
+    tx: &Transaction<'_>,
+    id: i64,
+    claims: i64,
+    (part, text): (f64, &str),
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE jobs SET progress = ?3, progress_text = ?4
+         WHERE id = ?1 AND claims = ?2 AND state = 'executing'",
+    )?
+    .execute(params![id, claims, part, cut(text)])?;
+    Ok(())
+}
+
+/// The last tick of an entry of the schedule, in milliseconds since 1970.
+pub(super) fn last_tick(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT last_tick_at FROM schedule WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
+}
+
+/// Records a tick; says whether it is new.
+pub(super) fn record_tick(tx: &Transaction<'_>, name: &str, at_ms: i64) -> rusqlite::Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "INSERT INTO schedule (name, last_tick_at) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET last_tick_at = excluded.last_tick_at
+                 WHERE excluded.last_tick_at > last_tick_at",
+        )?
+        .execute(params![name, at_ms])?;
+    Ok(changed == 1)
+}
+
+/// Says that a tick was at `at_ms`, though a later one is recorded: the clock was wrong then.
+pub(super) fn correct_tick(tx: &Transaction<'_>, name: &str, at_ms: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE schedule SET last_tick_at = ?2 WHERE name = ?1")?
+        .execute(params![name, at_ms])?;
+    Ok(())
+}
+
+/// Lets a job that failed and waits run now.
+pub(super) fn hasten(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<bool> {
+    let changed = tx
+        .prepare_cached("UPDATE jobs SET run_at = ?1 WHERE id = ?2 AND state = 'retryable'")?
+        .execute(params![tx.now_ms(), id])?;
+    Ok(changed > 0)
+}
+
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ERROR_BYTES_MAX)]
+}
