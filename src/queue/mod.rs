@@ -8,6 +8,7 @@
 //! Left to others: what the jobs do, and what they are given to do it with ([`Job::Context`]).
 
 mod attempt;
+mod drain;
 mod error;
 mod hands;
 mod job;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::attempt::Attempt;
+pub use self::drain::Drained;
 pub use self::error::Error;
 pub use self::job::ARGUMENTS_BYTES_MAX;
 pub use self::job::Job;

@@ -219,8 +219,8 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         }
     }
 
-    /// Records what ended, claims what is due, and says how long nothing more will be.
-    async fn round(&self, pulse: &Pulse, held: &mut Held) -> database::Result<Duration> {
+    /// What the next round is to do.
+    fn plan(&self, held: &Held) -> Round {
         let mut running: HashMap<String, usize> = HashMap::new();
         for (job, _) in held.running.values() {
             match running.get_mut(&job.queue) {
@@ -230,8 +230,8 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
                 }
             }
         }
-        let round = Round {
-            worker: pulse.worker.load(Ordering::Acquire),
+        Round {
+            worker: 0,
             name: name(),
             kinds: Arc::clone(&self.kinds),
             kinds_json: Arc::clone(&self.kinds_json),
@@ -244,6 +244,14 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             is_mixed: held.is_mixed,
             ended: Arc::clone(&held.ended),
             in_doubt: held.is_in_doubt.then(|| Arc::new(held.known())),
+        }
+    }
+
+    /// Records what ended, claims what is due, and says how long nothing more will be.
+    async fn round(&self, pulse: &Pulse, held: &mut Held) -> database::Result<Duration> {
+        let round = Round {
+            worker: pulse.worker.load(Ordering::Acquire),
+            ..self.plan(held)
         };
         let was_idle = held.running.is_empty();
         let outcome = self.queue.database.write(move |tx| round.run(tx)).await?;
@@ -309,6 +317,26 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         held.running.insert(handle.id(), (job, grip));
     }
 
+    /// Claims the one job that is to be run next, where nothing else runs any.
+    pub(super) async fn claim_one(&self, worker: &AtomicI64) -> database::Result<Option<Claimed>> {
+        let round = Round {
+            worker: worker.load(Ordering::Acquire),
+            workers: 1,
+            ..self.plan(&Held::default())
+        };
+        let outcome = self.queue.database.write(move |tx| round.run(tx)).await?;
+        worker.store(outcome.worker, Ordering::Release);
+        Ok(outcome.jobs.into_iter().next())
+    }
+
+    pub(super) fn kinds_json(&self) -> Arc<str> {
+        Arc::clone(&self.kinds_json)
+    }
+
+    pub(super) fn kind(&self, job: &Claimed) -> Option<&Kind<C>> {
+        self.jobs.get(&job.kind)
+    }
+
     pub(super) fn attempt(&self, job: &Claimed, grip: &Grip) -> Attempt<C> {
         let claim = Claim {
             id: job.id,
@@ -341,7 +369,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         Arc::make_mut(&mut held.ended).push((job, end));
     }
 
-    fn panicked(&self, job: &Claimed, error: JoinError) -> End {
+    pub(super) fn panicked(&self, job: &Claimed, error: JoinError) -> End {
         let text = match error.try_into_panic() {
             Ok(panic) => format!("it panicked: {}", database::panic_text(panic.as_ref())),
             Err(error) => error.to_string(),

@@ -2,6 +2,8 @@
 
 use rusqlite::OptionalExtension;
 use rusqlite::params;
+use rusqlite::types::ToSqlOutput;
+use rusqlite::types::Value;
 
 use crate::database::Transaction;
 use crate::queue::Enqueued;
@@ -27,11 +29,7 @@ pub(in crate::queue) fn insert(
 ) -> Result<Enqueued, Error> {
     request.check()?;
     let now = tx.now_ms();
-    let run_at = match request.when {
-        When::Now => now,
-        When::In(delay) => now.saturating_add(millis(delay)),
-        When::At(at) => at.as_millisecond(),
-    };
+    let run_at = run_at(&request, now);
     let arguments = request.arguments?;
     let key = request.unique.as_ref().map(|it| unique_key(request.kind, it));
     let bound = request.unique.as_ref().map(|it| bound(it, now));
@@ -85,12 +83,98 @@ pub(in crate::queue) fn insert(
     })
 }
 
-/// Stores jobs in the order given; as one statement those that stand together and have no unique key.
+/// So many rows go into one statement.
+const ROWS: usize = 64;
+
+/// Stores jobs in the order given: as one statement each 64 of them, where none is unique.
 pub(in crate::queue) fn insert_many(
     tx: &Transaction<'_>,
     requests: Vec<Request>,
 ) -> Result<Vec<Enqueued>, Error> {
-    requests.into_iter().map(|request| insert(tx, request)).collect()
+    let mut enqueued = Vec::with_capacity(requests.len());
+    let mut plain = Vec::with_capacity(ROWS);
+    for request in requests {
+        if request.unique.is_some() {
+            // In their order: what stands before it goes first.
+            flush(tx, &mut plain, &mut enqueued)?;
+            enqueued.push(insert(tx, request)?);
+            continue;
+        }
+        plain.push(request);
+        if plain.len() == ROWS {
+            insert_rows(tx, &mut plain, &mut enqueued)?;
+        }
+    }
+    flush(tx, &mut plain, &mut enqueued)?;
+    Ok(enqueued)
+}
+
+fn flush(
+    tx: &Transaction<'_>,
+    plain: &mut Vec<Request>,
+    enqueued: &mut Vec<Enqueued>,
+) -> Result<(), Error> {
+    for request in plain.drain(..) {
+        enqueued.push(insert(tx, request)?);
+    }
+    Ok(())
+}
+
+/// Stores exactly so many rows as the statement has.
+fn insert_rows(
+    tx: &Transaction<'_>,
+    plain: &mut Vec<Request>,
+    enqueued: &mut Vec<Enqueued>,
+) -> Result<(), Error> {
+    let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let mut statement = tx.prepare_cached(&format!(
+        "INSERT INTO jobs (kind, queue, arguments, priority, attempts_max, timeout_ms, run_at, enqueued_at,
+                           limit_key, limit_max, rate_key, rate_max, rate_ms)
+         VALUES {row}{}",
+        format!(", {row}").repeat(ROWS - 1)
+    ))?;
+    let now = tx.now_ms();
+    let mut at = 0;
+    let mut bind = |value: ToSqlOutput<'_>| {
+        at += 1;
+        statement.raw_bind_parameter(at, value)
+    };
+    for request in plain.drain(..) {
+        request.check()?;
+        let run_at = run_at(&request, now);
+        let (limit, rate) = (request.concurrency, request.rate);
+        bind(request.kind.into())?;
+        bind(request.queue.into())?;
+        bind(request.arguments?.into())?;
+        bind((request.priority as u8).into())?;
+        bind(request.attempts_max.into())?;
+        bind(optional(request.timeout.map(millis)))?;
+        bind(run_at.into())?;
+        bind(now.into())?;
+        bind(optional(limit.as_ref().map(|it| it.key.clone())))?;
+        bind(optional(limit.map(|it| it.at_most)))?;
+        bind(optional(rate.as_ref().map(|it| it.key.clone())))?;
+        bind(optional(rate.as_ref().map(|it| it.at_most)))?;
+        bind(optional(rate.map(|it| millis(it.per))))?;
+    }
+    statement.raw_execute()?;
+    let rows = i64::try_from(ROWS).unwrap_or(0);
+    // They get ids without a gap, since it is one statement.
+    let last = tx.last_insert_rowid();
+    enqueued.extend((last - rows + 1..=last).map(Enqueued::New));
+    Ok(())
+}
+
+fn optional<'a, T: Into<Value>>(value: Option<T>) -> ToSqlOutput<'a> {
+    ToSqlOutput::Owned(value.map_or(Value::Null, Into::into))
+}
+
+fn run_at(request: &Request, now: i64) -> i64 {
+    match request.when {
+        When::Now => now,
+        When::In(delay) => now.saturating_add(millis(delay)),
+        When::At(at) => at.as_millisecond(),
+    }
 }
 
 /// As it is in the table: kinds do not get in each other's way.

@@ -90,6 +90,33 @@ pub(super) fn save_progress(
     Ok(())
 }
 
+/// Where a job stands, and why it failed.
+pub(super) fn stands(
+    connection: &Connection,
+    id: i64,
+) -> rusqlite::Result<(State, Option<String>)> {
+    connection
+        .prepare_cached("SELECT state, error FROM jobs WHERE id = ?1")?
+        .query_row([id], |row| {
+            let state = State::of(row.get_ref(0)?.as_str()?);
+            Ok((state.unwrap_or(State::Available), row.get(1)?))
+        })
+}
+
+/// The arguments of the jobs of a kind that wait.
+pub(super) fn waiting(
+    connection: &Connection,
+    kind: &str,
+    limit: i64,
+) -> rusqlite::Result<Vec<String>> {
+    let mut waiting = connection.prepare_cached(
+        "SELECT arguments FROM jobs WHERE kind = ?1 AND state IN ('available', 'retryable', 'parked')
+         ORDER BY id LIMIT ?2",
+    )?;
+    let waiting = waiting.query_map(params![kind, limit], |row| row.get(0))?;
+    waiting.collect()
+}
+
 /// The last tick of an entry of the schedule, in milliseconds since 1970.
 pub(super) fn last_tick(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     connection
