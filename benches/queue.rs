@@ -326,7 +326,8 @@ impl Table {
                 });
             let [middle, least, most] = [median(row.values.clone()), least, most].map(number);
             print!("| {} | {middle} | {least} | {most} |", row.name);
-            let other = self.rows.iter().find(|other| other.name == row.of);
+            let mut others = self.rows.iter().filter(|other| other.name != row.name);
+            let other = others.find(|other| other.name == row.of);
             let ratio = other.map(|other| {
                 let pairs = row.values.iter().zip(&other.values);
                 median(pairs.map(|(own, other)| own / other).collect())
@@ -549,9 +550,10 @@ async fn closed(site: &Site) -> Vec<f64> {
     latencies
 }
 
-/// Enqueues 125 jobs in a second until the stop; eight of it make the thousand.
-async fn jobs(database: Database, queue: Queue, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(8));
+/// Enqueues 125 jobs in a second until the stop; eight of it make the thousand, a millisecond apart.
+async fn jobs(database: Database, queue: Queue, number: u64, stop: CancellationToken) {
+    let first = tokio::time::Instant::now() + Duration::from_millis(number);
+    let mut ticks = tokio::time::interval_at(first, Duration::from_millis(8));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let queue = queue.clone();
@@ -569,9 +571,9 @@ async fn web() {
                 let site = Site::new().await;
                 let (seen, worker) = site.worker(WORKERS, 0);
                 let mut set = JoinSet::new();
-                for _ in 0..feeders {
-                    let stop = seen.stop.clone();
-                    set.spawn(jobs(site.database.clone(), site.queue.clone(), stop));
+                for number in 0..feeders {
+                    let (database, queue) = (site.database.clone(), site.queue.clone());
+                    set.spawn(jobs(database, queue, number, seen.stop.clone()));
                 }
                 let start = Instant::now();
                 let mut latencies = if is_paced {
