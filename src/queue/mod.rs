@@ -27,7 +27,13 @@ pub use self::job::Jobs;
 pub use self::job::Outcome;
 pub use self::job::Request;
 pub use self::maintenance::Maintenance;
+pub use self::schedule::ByDefault;
+pub use self::schedule::Entry;
+pub use self::schedule::Given;
+pub use self::schedule::Missed;
 pub use self::schedule::Schedule;
+pub use self::schedule::ScheduleError;
+pub use self::schedule::Scheduled;
 pub use self::schedule::Scheduler;
 pub use self::settings::Settings;
 pub use self::store::Priority;
@@ -43,10 +49,16 @@ use crate::database::Transaction;
 /// The queue's tables.
 pub const MIGRATIONS: Migrations = Migrations::new(
     "queue",
-    &[(
-        "V1__jobs",
-        include_str!("../../migrations/queue/V1__jobs.sql"),
-    )],
+    &[
+        (
+            "V1__jobs",
+            include_str!("../../migrations/queue/V1__jobs.sql"),
+        ),
+        (
+            "V3__schedule",
+            include_str!("../../migrations/queue/V3__schedule.sql"),
+        ),
+    ],
 );
 
 /// A handle to the jobs in a database. Cloning is cheap.

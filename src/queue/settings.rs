@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::queue::schedule::zone_of;
 use crate::settings;
 use crate::settings::Problems;
 use crate::settings::Section;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub keep_completed_hours: u32,
     /// How long discarded and cancelled jobs are kept, in days; 30 by default, 0 to 3 650.
     pub keep_discarded_days: u32,
+    /// The time zone of the schedule's entries that name none, by its IANA name; "UTC" by default.
+    pub zone: String,
 }
 
 impl Settings {
@@ -65,5 +68,10 @@ impl Section for Settings {
         let hours = self.keep_completed_hours;
         problems.range("keep_completed_hours", hours, 0..=87_600);
         problems.range("keep_discarded_days", self.keep_discarded_days, 0..=3_650);
+        if zone_of(&self.zone).is_none() {
+            let reason = "must be \"UTC\", or the name of a time zone in the system's /usr/share/zoneinfo (of the \
+                          package tzdata), such as \"Europe/Berlin\"";
+            problems.add("zone", reason);
+        }
     }
 }
