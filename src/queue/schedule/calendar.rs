@@ -134,3 +134,99 @@ impl Stretch {
         self.start.max(shown - self.offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calendar(expression: &str, zone: &str) -> Calendar {
+        let cron = expression.parse().unwrap();
+        Calendar::new(cron, TimeZone::get(zone).unwrap())
+    }
+
+    fn at(text: &str) -> i64 {
+        text.parse::<Timestamp>().unwrap().as_second()
+    }
+
+    #[test]
+    fn the_way_back_meets_the_ticks_of_the_way_there() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for (zone, from) in [
+            ("UTC", "2026-11-21T10:00:07Z"),
+            ("Europe/Berlin", "2026-03-28T20:00:00Z"),
+            ("America/New_York", "2026-10-31T20:00:00Z"),
+            ("Australia/Lord_Howe", "2026-04-04T06:00:00Z"),
+            // A minute after midnight.
+            ("America/St_Johns", "2006-10-28T20:00:00Z"),
+            // A day that was left out.
+            ("Pacific/Apia", "2011-12-30T02:00:00Z"),
+            // At midnight.
+            ("Africa/Cairo", "2026-04-24T14:00:00Z"),
+        ] {
+            for (expression, count) in [
+                ("*/7 * * * *", 150),
+                ("30 * * * *", 30),
+                ("30 2 * * *", 30),
+                ("0 0 * * *", 30),
+                ("1-59/19 0-3 * * *", 30),
+                ("0 12 31 * *", 5),
+                ("0 0 29 2 *", 5),
+                ("59 59 23 * * sat#2", 5),
+            ] {
+                let calendar = calendar(expression, zone);
+                let next = |tick: &i64| calendar.next(*tick);
+                let there: Vec<i64> = std::iter::successors(Some(at(from)), next)
+                    .skip(1)
+                    .take(count)
+                    .collect();
+                assert!(
+                    there.is_sorted_by(|one, other| one < other),
+                    "{expression} {zone}"
+                );
+                for pair in there.windows(2) {
+                    let (tick, after) = (pair[0], pair[1]);
+                    for moment in [tick, random.i64(tick..after), after - 1] {
+                        let found = (calendar.previous(moment), calendar.next(moment));
+                        assert_eq!(
+                            found,
+                            (Some(tick), Some(after)),
+                            "{expression} {zone} {moment}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_day_that_was_left_out_has_its_ticks_when_the_next_one_begins() {
+        let calendar = calendar("0 7 * * *", "Pacific/Apia");
+        let ticks = [
+            "2011-12-29T07:00:00-10:00",
+            "2011-12-31T00:00:00+14:00",
+            "2011-12-31T07:00:00+14:00",
+        ];
+        for pair in ticks.windows(2) {
+            assert_eq!(calendar.next(at(pair[0])), Some(at(pair[1])));
+            assert_eq!(calendar.previous(at(pair[1]) - 1), Some(at(pair[0])));
+        }
+    }
+
+    #[test]
+    fn what_comes_often_is_told_from_what_does_not() {
+        for (expression, is_often) in [
+            ("* * * * *", true),
+            ("30 * * * *", true),
+            ("30 0-23 * * mon", true),
+            ("*/20 9-17 * * *", true),
+            ("30 */2 * * *", false),
+            ("30 2,14 * * *", false),
+        ] {
+            assert_eq!(
+                calendar(expression, "UTC").is_often(),
+                is_often,
+                "{expression}"
+            );
+        }
+    }
+}

@@ -90,7 +90,7 @@ impl Scheduler {
         while mended().await.is_some() {
             let now = self.queue.database.now();
             let wait = match self.tick_at(now).await {
-                Ok(()) => self.until_next(now),
+                Ok(()) => self.until_next(now, self.queue.database.now()),
                 Err(error) => {
                     tracing::warn!(%error, "a tick of the schedule could not be enqueued");
                     REFUSED_WAIT
@@ -207,9 +207,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// How long after `looked`, when the ticks were looked at, the next one is.
-    fn until_next(&self, looked: Timestamp) -> Duration {
-        let now = self.queue.database.now();
+    /// How long it is from `now` to the first tick after `looked`, when they were looked at.
+    fn until_next(&self, looked: Timestamp, now: Timestamp) -> Duration {
         let looked = looked.as_millisecond();
         let next = self
             .timed
@@ -261,4 +260,54 @@ fn check_name(name: &str) -> Result<(), ScheduleError> {
         return Err(ScheduleError::Name { name });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde::Serialize;
+
+    use super::*;
+    use crate::database::BoxError;
+    use crate::database::Database;
+    use crate::queue::Job;
+    use crate::queue::MIGRATIONS;
+    use crate::queue::Outcome;
+
+    #[derive(Default, Deserialize, Serialize)]
+    struct Nothing {}
+
+    impl Job for Nothing {
+        const NAME: &'static str = "nothing";
+        type Context = ();
+
+        async fn run(self, (): ()) -> Result<Outcome, BoxError> {
+            Ok(Outcome::Complete)
+        }
+    }
+
+    async fn wait(expressions: &[&str], looked: &str, now: &str) -> Duration {
+        let database = Database::open_temporary(&[MIGRATIONS]).await.unwrap();
+        let entry = |text: &&str| Entry::cron::<Nothing>(text).name(*text);
+        let entries = expressions.iter().map(entry);
+        let schedule = entries.fold(Schedule::default(), Schedule::entry);
+        let scheduler = Scheduler::new(Queue::new(database), schedule, &Settings::default());
+        let at = |time: &str| format!("2026-11-21T{time}Z").parse().unwrap();
+        scheduler.unwrap().until_next(at(looked), at(now))
+    }
+
+    #[tokio::test]
+    async fn the_scheduler_sleeps_until_the_next_tick_and_a_minute_at_the_most() {
+        let seconds = Duration::from_secs;
+        let entries = ["0 * * * *", "@every 40s"];
+        assert_eq!(wait(&entries, "10:00:00", "10:00:00").await, seconds(40));
+        assert_eq!(
+            wait(&entries, "10:59:59", "10:59:59.5").await,
+            seconds(1) / 2
+        );
+        assert_eq!(wait(&entries[..1], "10:00:00", "10:00:00").await, SLEEP_MAX);
+        assert_eq!(wait(&[], "10:00:00", "10:00:00").await, SLEEP_MAX);
+        // A tick that came while the others were looked at.
+        assert_eq!(wait(&entries, "10:00:39", "10:00:41").await, Duration::ZERO);
+    }
 }
