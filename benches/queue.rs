@@ -79,7 +79,7 @@ impl Job for NoOp {
     const NAME: &'static str = "no_op";
     type Context = Arc<Seen>;
 
-    async fn run(self, seen: Self::Context) -> Result<Outcome, BoxError> {
+    async fn run(self, seen: queue::Attempt<Self::Context>) -> Result<Outcome, BoxError> {
         seen.one_more();
         Ok(Outcome::Complete)
     }

@@ -214,7 +214,7 @@ impl<S: Section> App<S> {
         let settings = Arc::new(config.site);
         let context =
             Context::new(database, cache, queue.clone(), settings).with_url(&config.server.url);
-        let scheduler = Scheduler::new(queue.clone(), self.schedule)?;
+        let scheduler = Scheduler::new(queue.clone(), self.schedule, &config.queue)?;
         let snapshots = if config.snapshots.is_on() {
             Some(Snapshots::new(&config.snapshots, &self.migrations)?)
         } else {

@@ -16,6 +16,7 @@ use r2d2::ManageConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rusqlite::config::DbConfig;
 use rusqlite::ffi;
 
 use crate::database::Error;
@@ -228,6 +229,8 @@ fn pragmas(options: &Options, role: Role) -> Vec<Pragma> {
 
 fn set_up(connection: &mut Connection, pragmas: &[Pragma], wait: Duration) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Without it a statement with `LIMIT ?` is compiled anew at each call, for the value that is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     for pragma in pragmas {
         if let Some(value) = &pragma.set {
             set(connection, pragma.name, value, wait)?;

@@ -1,6 +1,7 @@
 //! What can go wrong with a job before it runs.
 
 use crate::database;
+use crate::queue::schedule::ScheduleError;
 
 /// What can go wrong when a job is enqueued or a schedule is made.
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +51,9 @@ pub enum Error {
         /// The job.
         id: i64,
     },
-    /// A schedule's expression cannot be read.
-    #[error("the schedule of {kind}: {expression:?} is not a cron expression: {reason}")]
-    Cron {
-        /// The job's name.
-        kind: &'static str,
-        /// What was given.
-        expression: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// An entry of the schedule is wrong, or there is none of a name.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// SQLite refused.
     #[error(transparent)]
     Database(#[from] database::Error),

@@ -43,7 +43,13 @@ pub use self::request::NAME_BYTES_MAX;
 pub use self::request::Rate;
 pub use self::request::Request;
 pub use self::request::Unique;
+pub use self::schedule::ByDefault;
+pub use self::schedule::Entry;
+pub use self::schedule::Given;
+pub use self::schedule::Missed;
 pub use self::schedule::Schedule;
+pub use self::schedule::ScheduleError;
+pub use self::schedule::Scheduled;
 pub use self::schedule::Scheduler;
 pub use self::settings::QueueSettings;
 pub use self::settings::Settings;
@@ -69,6 +75,10 @@ pub const MIGRATIONS: Migrations = Migrations::new(
         (
             "V2__queues",
             include_str!("../../migrations/queue/V2__queues.sql"),
+        ),
+        (
+            "V3__schedule",
+            include_str!("../../migrations/queue/V3__schedule.sql"),
         ),
     ],
 );

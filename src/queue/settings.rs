@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::queue::schedule::zone_of;
 use crate::settings;
 use crate::settings::Problems;
 use crate::settings::Section;
@@ -30,6 +31,8 @@ pub struct Settings {
     /// What is said of single queues; others may use all workers, and have the weight 1.
     #[serde(default)]
     pub queues: BTreeMap<String, QueueSettings>,
+    /// The time zone of the schedule's entries that name none, by its IANA name; "UTC" by default.
+    pub zone: String,
 }
 
 /// What is said of one queue.
@@ -97,5 +100,10 @@ impl Section for Settings {
         let hours = self.keep_completed_hours;
         problems.range("keep_completed_hours", hours, 0..=87_600);
         problems.range("keep_discarded_days", self.keep_discarded_days, 0..=3_650);
+        if zone_of(&self.zone).is_none() {
+            let reason = "must be \"UTC\", or the name of a time zone in the system's /usr/share/zoneinfo (of the \
+                          package tzdata), such as \"Europe/Berlin\"";
+            problems.add("zone", reason);
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::support::command::STEPS;
+use crate::support::command::all_applied;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
 use crate::support::waiting::wait_for;
@@ -89,9 +91,7 @@ fn processes_that_migrate_together_apply_each_step_once() {
                 *applied.entry(line.to_owned()).or_insert(0) += 1;
             }
         }
-        let once = BTreeMap::from(
-            ["queue V1__jobs", "site V1__monitors"].map(|step| (step.to_owned(), 1)),
-        );
+        let once = BTreeMap::from(STEPS.map(|step| (step.to_owned(), 1)));
         assert_eq!(applied, once, "{printed:?}");
     }
 }
@@ -119,7 +119,11 @@ async fn a_lock_is_waited_for_beyond_the_busy_timeout() {
     let status = migrating.wait(SOON).await;
     assert!(status.success(), "{}", migrating.log());
     let status = run(folder.path(), &["migrate", "--status"], &[]);
-    assert_eq!(status.out.matches(": applied 20").count(), 2, "{status:?}");
+    assert_eq!(
+        status.out.matches(": applied 20").count(),
+        STEPS.len(),
+        "{status:?}"
+    );
 }
 
 /// Starts the migration, with a cache that holds next to nothing, and gives the process once its transaction has
@@ -179,10 +183,7 @@ async fn a_migration_that_is_killed_leaves_the_file_as_it_was_and_the_copy_whole
     // Quick this time.
     connection.execute_batch("DELETE FROM turns").unwrap();
     let again = run(folder.path(), &["migrate"], &[]);
-    assert_eq!(
-        again.out, "queue V1__jobs: applied now\nsite V1__monitors: applied now\n",
-        "{again:?}"
-    );
+    assert_eq!(again.out, all_applied(), "{again:?}");
     let check = run(folder.path(), &["check"], &[]);
     assert_eq!(check.out, "data/site.sqlite3: ok\n", "{check:?}");
 }
@@ -311,7 +312,7 @@ fn a_dry_run_prints_what_would_be_applied_and_makes_nothing() {
     );
     assert_eq!(tried.code, Some(0), "{tried:?}");
     let lines: Vec<&str> = tried.out.lines().collect();
-    assert_eq!(lines.len(), 2, "{tried:?}");
+    assert_eq!(lines.len(), STEPS.len(), "{tried:?}");
     assert!(
         lines[0].starts_with("queue V1__jobs: would be applied, and took ")
             && lines[0].ends_with(" ms on a copy"),

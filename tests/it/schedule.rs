@@ -5,6 +5,7 @@ use std::time::Duration;
 use houseboat::database::Clock;
 use houseboat::queue::Schedule;
 use houseboat::queue::Scheduler;
+use houseboat::queue::Settings;
 use houseboat::queue::State;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::support::waiting::wait_for;
 
 fn scheduler(site: &Site, expression: &str) -> Scheduler {
     let schedule = Schedule::default().cron::<Linger>(expression);
-    Scheduler::new(site.queue.clone(), schedule).unwrap()
+    Scheduler::new(site.queue.clone(), schedule, &Settings::default()).unwrap()
 }
 
 #[tokio::test]
@@ -122,7 +123,7 @@ async fn a_running_scheduler_enqueues_a_tick_when_its_time_comes() {
 async fn an_expression_that_cannot_be_read_is_named() {
     let site = Site::new(held()).await;
     let schedule = Schedule::default().cron::<Linger>("every morning");
-    let error = Scheduler::new(site.queue, schedule)
+    let error = Scheduler::new(site.queue, schedule, &Settings::default())
         .unwrap_err()
         .to_string();
     assert!(

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rusqlite::OptionalExtension;
 use rusqlite::params;
 
 use crate::database::Transaction;
@@ -118,33 +117,6 @@ pub(super) fn waiting(
     )?;
     let waiting = waiting.query_map(params![kind, limit], |row| row.get(0))?;
     waiting.collect()
-}
-
-/// The last tick of an entry of the schedule, in milliseconds since 1970.
-pub(super) fn last_tick(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
-    connection
-        .prepare_cached("SELECT last_tick_at FROM schedule WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()
-}
-
-/// Records a tick; says whether it is new.
-pub(super) fn record_tick(tx: &Transaction<'_>, name: &str, at_ms: i64) -> rusqlite::Result<bool> {
-    let changed = tx
-        .prepare_cached(
-            "INSERT INTO schedule (name, last_tick_at) VALUES (?1, ?2)
-             ON CONFLICT (name) DO UPDATE SET last_tick_at = excluded.last_tick_at
-                 WHERE excluded.last_tick_at > last_tick_at",
-        )?
-        .execute(params![name, at_ms])?;
-    Ok(changed == 1)
-}
-
-/// Says that a tick was at `at_ms`, though a later one is recorded: the clock was wrong then.
-pub(super) fn correct_tick(tx: &Transaction<'_>, name: &str, at_ms: i64) -> rusqlite::Result<()> {
-    tx.prepare_cached("UPDATE schedule SET last_tick_at = ?2 WHERE name = ?1")?
-        .execute(params![name, at_ms])?;
-    Ok(())
 }
 
 /// Lets a job that failed and waits run now.

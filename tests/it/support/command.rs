@@ -7,6 +7,19 @@ use std::process::Stdio;
 
 use crate::support::process::command;
 
+/// The steps of the program's migrations, in their order.
+pub(crate) const STEPS: [&str; 4] = [
+    "queue V1__jobs",
+    "queue V2__queues",
+    "queue V3__schedule",
+    "site V1__monitors",
+];
+
+/// What `migrate` says of a new database.
+pub(crate) fn all_applied() -> String {
+    STEPS.map(|step| format!("{step}: applied now\n")).concat()
+}
+
 /// What a command printed, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Printed {

@@ -22,6 +22,7 @@ pub(crate) mod search;
 pub(crate) mod site;
 pub(crate) mod sources;
 pub(crate) mod targets;
+pub(crate) mod ticks;
 pub(crate) mod tmpfs;
 pub(crate) mod visitors;
 pub(crate) mod waiting;
