@@ -273,7 +273,7 @@ async fn run_now_enqueues_at_once_paused_or_not_and_leaves_the_ticks_alone() {
     let all = scheduler.schedule().await.unwrap();
     assert_eq!((all[0].last, all[0].last_job), (Some(now), Some(id)));
     scheduler.resume_entry("one").await.unwrap();
-    site.sql("UPDATE jobs SET state = 'completed', finished_at = 0")
+    site.sql("UPDATE jobs SET state = 'completed', finished_at = 0, binds = 0")
         .await;
     site.clock.advance(Duration::from_mins(59));
     scheduler.tick().await.unwrap();
