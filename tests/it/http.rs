@@ -373,7 +373,10 @@ impl houseboat::queue::Job for Nightly {
     const NAME: &'static str = "nightly";
     type Context = Context;
 
-    async fn run(self, _: houseboat::queue::Attempt<Context>) -> Result<houseboat::queue::Outcome, database::BoxError> {
+    async fn run(
+        self,
+        _: houseboat::queue::Attempt<Context>,
+    ) -> Result<houseboat::queue::Outcome, database::BoxError> {
         Ok(houseboat::queue::Outcome::Complete)
     }
 }
