@@ -21,5 +21,7 @@ deny:
 bench:
     cargo bench --bench in_process
     cargo bench --bench lanes
+    cargo bench --bench queue
     python3 benches/http_load.py
     python3 benches/files.py
+    python3 benches/queue_peers.py

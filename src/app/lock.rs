@@ -4,6 +4,7 @@ use std::fs::File;
 use std::fs::TryLockError;
 use std::path::Path;
 
+use crate::database::files;
 use crate::database::real_path;
 use crate::error::Error;
 use crate::error::Result;
@@ -22,17 +23,14 @@ pub(super) fn try_lock(database: &Path) -> Result<Option<File>> {
     // By its real name: a link to the file is the same file, also before there is one.
     let path = real_path(database).with_added_extension("lock");
     let failed = |error| Error::Io(format!("cannot lock {}", path.display()), error);
-    if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory).map_err(|error| {
-            Error::Io(
-                format!(
-                    "cannot make the folder {} for the database",
-                    directory.display()
-                ),
-                error,
-            )
-        })?;
-    }
+    let folder = files::folder(&path);
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let folder = folder.display();
+        Error::Io(
+            format!("cannot make the folder {folder} for the database"),
+            error,
+        )
+    })?;
     let file = File::options()
         .create(true)
         .truncate(false)

@@ -103,11 +103,16 @@ fn text(path: &Path, brought: &Brought, at: Option<Timestamp>) -> String {
         at.map(|at| format!(" as of {at}")).unwrap_or_default(),
         megabytes(brought.restored.bytes)
     );
-    for path in &brought.kept {
+    add_kept(&mut text, &brought.kept);
+    text
+}
+
+/// Adds where the files are that were in its place.
+fn add_kept(text: &mut String, kept: &[PathBuf]) {
+    for path in kept {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "what was there is kept: {}", path.display());
     }
-    text
 }
 
 async fn from_snapshot<S: Section>(config: &Config<S>, name: &str) -> Result<()> {
@@ -138,11 +143,9 @@ async fn put<S: Section>(config: &Config<S>, from: &Path, name: &str) -> Result<
         restored.path.display(),
         megabytes(restored.bytes)
     );
-    // Writing to a String cannot fail.
-    for path in restored.kept {
-        let _ = writeln!(text, "what was there is kept: {}", path.display());
-    }
+    add_kept(&mut text, &restored.kept);
     for line in restored.violations {
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "as in the file it was restored from: {line}");
     }
     print(&text)

@@ -25,6 +25,7 @@ use crate::database::Result;
 use crate::database::check;
 use crate::database::connection;
 use crate::database::error;
+use crate::database::files;
 
 /// Pages of one step: a mebibyte, of 4096 bytes each.
 const STEP_PAGES: i32 = 256;
@@ -85,8 +86,7 @@ pub(super) fn bytes(source: &Connection) -> Result<u64> {
 
 /// How much room there is in a folder for what this user writes, in bytes.
 pub(super) fn room(folder: &Path) -> Result<u64> {
-    let there = rustix::fs::statvfs(folder).map_err(|error| failed(folder, &error.into()))?;
-    Ok(there.f_bavail.saturating_mul(there.f_frsize))
+    files::room(folder).map_err(|error| failed(folder, &error))
 }
 
 /// How much has to stay free in `folder` besides a copy, in bytes: for the database, where it is on the same disk.
@@ -94,24 +94,11 @@ pub(super) fn room(folder: &Path) -> Result<u64> {
 /// Its WAL may make it larger by as much as there is in it.
 pub(super) fn room_left(database: &Path, folder: &Path) -> u64 {
     let device = |path: &Path| path.metadata().ok().map(|file| file.dev());
-    if device(self::folder(database)) != device(folder) {
+    if device(files::folder(database)) != device(folder) {
         return 0;
     }
     let wal = connection::beside(database, "-wal").metadata();
     ROOM_LEFT + wal.map_or(0, |wal| wal.len())
-}
-
-/// The folder that a file is in.
-pub(super) fn folder(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes sure that a folder's names, the new and the gone ones, survive a power cut.
-pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// Reads the whole file and says what is wrong with it.
@@ -130,9 +117,9 @@ pub(super) fn make(
     let partial = Partial::begin(to)?;
     let state = snapshot(source).map_err(source_error)?;
     let bytes = bytes(source).map_err(source_error)?;
-    let room = room(folder(to))?;
+    let room = room(files::folder(to))?;
     let database = source.path().map(Path::new);
-    let left = database.map_or(0, |database| room_left(database, folder(to)));
+    let left = database.map_or(0, |database| room_left(database, files::folder(to)));
     if room < bytes.saturating_add(left) {
         return Err(no_room(to, bytes, left, room));
     }
@@ -197,7 +184,7 @@ impl Partial {
     pub(super) fn finish(mut self, to: &Path) -> Result<()> {
         name(&self.path, to)?;
         self.is_finished = true;
-        sync_folder(folder(to)).map_err(|error| failed(to, &error))
+        files::sync_folder(files::folder(to)).map_err(|error| failed(to, &error))
     }
 }
 
@@ -240,7 +227,7 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
         }
         // Between the opening and the lock another one may have ended and removed it.
-        if !is_still(&file, &path) {
+        if !files::is_still(&file, &path) {
             return Err(busy());
         }
         Ok(Self { path, _file: file })
@@ -277,14 +264,6 @@ pub(super) fn name(path: &Path, to: &Path) -> Result<()> {
             std::fs::rename(path, to).map_err(|error| failed(to, &error))
         }
         done => done.map_err(|error| failed(to, &error.into())),
-    }
-}
-
-/// Whether this open file is the one of that name.
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), path.symlink_metadata()) {
-        (Ok(open), Ok(named)) => open.dev() == named.dev() && open.ino() == named.ino(),
-        _ => false,
     }
 }
 

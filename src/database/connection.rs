@@ -23,6 +23,7 @@ use crate::database::Result;
 use crate::database::Synchronous;
 use crate::database::backup;
 use crate::database::error;
+use crate::database::files;
 use crate::database::place;
 
 /// What a connection is for.
@@ -292,9 +293,7 @@ pub(super) fn refuse_obstacles(path: &Path) -> Result<()> {
 }
 
 fn make_directory(path: &Path) -> Result<()> {
-    let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(());
-    };
+    let directory = files::folder(path);
     std::fs::create_dir_all(directory).map_err(|error| Error::Open {
         path: path.to_owned(),
         reason: format!("cannot make the directory {}: {error}", directory.display()),
@@ -328,7 +327,7 @@ pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> Error {
 
 /// Whether there is less room than a new `-shm` takes, which has 32 KiB, and the first pages of a `-wal`.
 fn has_no_room(file: &Path) -> bool {
-    backup::room(backup::folder(file)).is_ok_and(|room| room < ROOM_TO_OPEN)
+    backup::room(files::folder(file)).is_ok_and(|room| room < ROOM_TO_OPEN)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod clock;
 pub(crate) mod connection;
 mod error;
 mod fence;
+pub(crate) mod files;
 mod filesystem;
 mod group;
 mod guard;

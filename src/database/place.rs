@@ -16,7 +16,7 @@ use rustix::process::FlockOffsetType;
 use rustix::process::FlockType;
 use rustix::process::fcntl_getlk;
 
-use crate::database::backup;
+use crate::database::files;
 use crate::database::filesystem;
 
 /// What every database begins with.
@@ -41,7 +41,7 @@ pub(crate) fn real(path: &Path) -> PathBuf {
         let Ok(end) = fs::read_link(&path) else {
             break;
         };
-        path = backup::folder(&path).join(end);
+        path = files::folder(&path).join(end);
     }
     path
 }

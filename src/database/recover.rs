@@ -10,6 +10,7 @@ use crate::database::Result;
 use crate::database::backup;
 use crate::database::backup::Partial;
 use crate::database::connection;
+use crate::database::files;
 use crate::database::place;
 use crate::database::salvage;
 use crate::database::shell;
@@ -91,8 +92,8 @@ pub(crate) fn recover(from: &Path, to: &Path) -> Result<Recovered> {
 fn refuse_if_no_room(from: &Path, to: &Path) -> Result<()> {
     let size = |path: &Path| path.metadata().map_or(0, |file| file.len());
     let bytes = size(from) + size(&connection::beside(from, "-wal"));
-    let room = backup::room(backup::folder(to)).map_err(not_recovered)?;
-    let left = backup::room_left(&place::real(from), backup::folder(to));
+    let room = backup::room(files::folder(to)).map_err(not_recovered)?;
+    let left = backup::room_left(&place::real(from), files::folder(to));
     if room < bytes.saturating_add(left) {
         return refuse(format!(
             "there may be no room for {}: {} has {bytes} bytes{}, and {room} are free on its disk",

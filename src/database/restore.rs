@@ -20,6 +20,7 @@ use crate::database::Settings;
 use crate::database::backup;
 use crate::database::connection;
 use crate::database::connection::notes_of_litestream;
+use crate::database::files;
 use crate::database::health;
 use crate::database::place;
 
@@ -123,7 +124,7 @@ impl Place {
         if path.is_dir() {
             return refuse(format!("{} is a folder", path.display()));
         }
-        let folder = backup::folder(&path);
+        let folder = files::folder(&path);
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
         Ok(Self {
             kept: free_name(&path, now),
@@ -134,7 +135,7 @@ impl Place {
     }
 
     fn folder(&self) -> &Path {
-        backup::folder(&self.path)
+        files::folder(&self.path)
     }
 
     fn beside(&self, ending: &str) -> PathBuf {
@@ -249,11 +250,11 @@ impl Place {
                 continue;
             }
             let ending = kept_ending(&self.path, &self.kept);
-            let aside = free(&notes_of_litestream(&connection::beside(name, &ending)));
+            let aside = files::free(&notes_of_litestream(&connection::beside(name, &ending)));
             std::fs::rename(&notes, &aside).map_err(failed(&notes))?;
             kept.push(aside);
-            let folder = backup::folder(&notes);
-            backup::sync_folder(folder).map_err(failed(folder))?;
+            let folder = files::folder(&notes);
+            files::sync_folder(folder).map_err(failed(folder))?;
         }
         Ok(kept)
     }
@@ -281,7 +282,7 @@ impl Place {
     }
 
     fn sync(&self) -> Result<()> {
-        backup::sync_folder(self.folder()).map_err(failed(self.folder()))
+        files::sync_folder(self.folder()).map_err(failed(self.folder()))
     }
 }
 
@@ -384,17 +385,6 @@ fn free_name(path: &Path, now: Timestamp) -> PathBuf {
         kept = name(&format!("-{number}"));
     }
     kept
-}
-
-/// This name, or, where something has it, the next one with a number.
-fn free(name: &Path) -> PathBuf {
-    let mut number = 1;
-    let mut free = name.to_owned();
-    while free.symlink_metadata().is_ok() {
-        number += 1;
-        free = connection::beside(name, &format!("-{number}"));
-    }
-    free
 }
 
 fn has_journals(path: &Path) -> bool {

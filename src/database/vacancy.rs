@@ -14,6 +14,7 @@ use crate::database::Result;
 use crate::database::Settings;
 use crate::database::backup;
 use crate::database::connection;
+use crate::database::files;
 use crate::database::health;
 use crate::database::place;
 
@@ -58,7 +59,7 @@ impl Vacancy {
             Ok(_) => true,
             Err(_) => false,
         };
-        let folder = backup::folder(&path);
+        let folder = files::folder(&path);
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
         if is_empty {
             std::fs::remove_file(&path).map_err(failed(&path))?;
@@ -66,7 +67,7 @@ impl Vacancy {
         }
         keep_stale(&path, now)?;
         remove_killed(&path)?;
-        backup::sync_folder(folder).map_err(failed(folder))?;
+        files::sync_folder(folder).map_err(failed(folder))?;
         let file = connection::beside(
             &path,
             &format!("{ARRIVING}-{:06x}", fastrand::u32(..1 << 24)),
@@ -104,10 +105,10 @@ impl Vacancy {
             .and_then(|file| file.sync_all())
             .map_err(failed(&self.file))?;
         backup::name(&self.file, &self.path).map_err(not_restored)?;
-        let folder = backup::folder(&self.path);
+        let folder = files::folder(&self.path);
         // It tells of a file that is gone.
         let _ = std::fs::remove_file(health::mark(&self.path));
-        backup::sync_folder(folder).map_err(failed(folder))?;
+        files::sync_folder(folder).map_err(failed(folder))?;
         Ok(bytes)
     }
 }
@@ -127,7 +128,7 @@ fn keep_stale(path: &Path, now: Timestamp) -> Result<()> {
         if stale.symlink_metadata().is_err() {
             continue;
         }
-        let kept = free(&connection::beside(&stale, &format!(".stale-{time}")));
+        let kept = files::free(&connection::beside(&stale, &format!(".stale-{time}")));
         std::fs::rename(&stale, &kept).map_err(failed(&stale))?;
         tracing::warn!(
             file = %stale.display(),
@@ -138,22 +139,11 @@ fn keep_stale(path: &Path, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// This name, or, where something has it, the next one with a number.
-fn free(name: &Path) -> PathBuf {
-    let mut number = 1;
-    let mut free = name.to_owned();
-    while free.symlink_metadata().is_ok() {
-        number += 1;
-        free = connection::beside(name, &format!("-{number}"));
-    }
-    free
-}
-
 /// Removes what was on its way here, and what belongs to it.
 fn remove_killed(path: &Path) -> Result<()> {
     let mut begin = path.file_name().unwrap_or_default().to_owned();
     begin.push(ARRIVING);
-    let folder = backup::folder(path);
+    let folder = files::folder(path);
     for entry in folder.read_dir().map_err(failed(folder))?.flatten() {
         let name = entry.file_name();
         if !name

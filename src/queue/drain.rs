@@ -75,7 +75,10 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             drained.push(self.run_one(job).await?);
         }
         let id = worker.into_inner();
-        let leave = self.queue.database.write(move |tx| Ok(workers::leave(tx, id)?));
+        let leave = self
+            .queue
+            .database
+            .write(move |tx| Ok(workers::leave(tx, id)?));
         leave.await?;
         Ok(drained)
     }

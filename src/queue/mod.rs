@@ -30,6 +30,7 @@ use std::sync::Arc;
 pub use self::attempt::Attempt;
 pub use self::drain::Drained;
 pub use self::error::Error;
+use self::hands::Hands;
 pub use self::job::ARGUMENTS_BYTES_MAX;
 pub use self::job::Job;
 pub use self::job::Jobs;
@@ -46,12 +47,11 @@ pub use self::schedule::Schedule;
 pub use self::schedule::Scheduler;
 pub use self::settings::QueueSettings;
 pub use self::settings::Settings;
-pub use self::store::finish::Rescued;
 pub use self::state::Priority;
 pub use self::state::State;
-pub use self::worker::Worker;
-use self::hands::Hands;
+pub use self::store::finish::Rescued;
 use self::wake::Wake;
+pub use self::worker::Worker;
 
 use crate::database;
 use crate::database::Database;
@@ -61,13 +61,16 @@ use crate::database::Transaction;
 /// The queue's tables.
 pub const MIGRATIONS: Migrations = Migrations::new(
     "queue",
-    &[(
-        "V1__jobs",
-        include_str!("../../migrations/queue/V1__jobs.sql"),
-    ), (
-        "V2__queues",
-        include_str!("../../migrations/queue/V2__queues.sql"),
-    )],
+    &[
+        (
+            "V1__jobs",
+            include_str!("../../migrations/queue/V1__jobs.sql"),
+        ),
+        (
+            "V2__queues",
+            include_str!("../../migrations/queue/V2__queues.sql"),
+        ),
+    ],
 );
 
 /// A handle to the jobs in a database. Cloning is cheap.

@@ -49,6 +49,7 @@ struct Look {
     others: Vec<Other>,
     rescued: Rescued,
     unparked: usize,
+    let_go: usize,
 }
 
 impl Pulse {
@@ -98,7 +99,10 @@ impl Pulse {
             }
             // Before the others may take them over.
             if has_others && beaten.elapsed() > self.lease / LOOKS * (LOOKS - 1) {
-                tracing::warn!(jobs = held.len(), "no sign of life could be given: the jobs are broken off");
+                tracing::warn!(
+                    jobs = held.len(),
+                    "no sign of life could be given: the jobs are broken off"
+                );
                 held.iter().for_each(|(_, grip)| grip.break_off());
             }
         }
@@ -109,8 +113,9 @@ impl Pulse {
         let kinds = Arc::clone(&self.kinds);
         let look = self.database.write(move |tx| {
             let is_known = workers::beat(tx, worker)?;
-            limits::sweep(tx)?;
+            let let_go = limits::sweep(tx)?;
             Ok(Look {
+                let_go,
                 is_known,
                 held: workers::held(tx, worker)?,
                 others: workers::others(tx, worker)?,
@@ -119,7 +124,7 @@ impl Pulse {
             })
         });
         let look = look.await?;
-        if look.unparked > 0 || look.rescued != Rescued::default() {
+        if look.unparked + look.let_go > 0 || look.rescued != Rescued::default() {
             tell_of(look.rescued);
             self.wake.wake();
         }
@@ -163,12 +168,17 @@ impl Pulse {
             let buried = self.database.write(move |tx| Ok(workers::bury(tx, other)?));
             match buried.await {
                 Ok(Some(rescued)) => {
-                    tracing::warn!(worker = other.id, "a process that ran jobs gives no sign of life");
+                    tracing::warn!(
+                        worker = other.id,
+                        "a process that ran jobs gives no sign of life"
+                    );
                     tell_of(rescued);
                     self.wake.wake();
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the jobs of a dead process are not put back yet"),
+                Err(error) => {
+                    tracing::warn!(%error, "the jobs of a dead process are not put back yet")
+                }
             }
         }
     }

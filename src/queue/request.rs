@@ -253,7 +253,10 @@ impl Request {
         let keys = [
             ("queue", Some(&self.queue)),
             ("unique key", self.unique.as_ref().map(|it| &it.key)),
-            ("concurrency key", self.concurrency.as_ref().map(|it| &it.key)),
+            (
+                "concurrency key",
+                self.concurrency.as_ref().map(|it| &it.key),
+            ),
             ("rate key", self.rate.as_ref().map(|it| &it.key)),
         ];
         for (what, name) in keys {

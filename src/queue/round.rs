@@ -70,15 +70,15 @@ impl Round {
         }
         for (job, end) in self.ended.iter() {
             if !finish::finish(tx, job, end)? {
-                tracing::warn!(job.id, job.kind, "its end does not count: it was not this worker's any more");
+                tracing::warn!(
+                    job.id,
+                    job.kind,
+                    "its end does not count: it was not this worker's any more"
+                );
             }
         }
         if let Some(known) = &self.in_doubt {
-            for held in workers::held(tx, outcome.worker)? {
-                if !known.contains(&(held.id, held.claims)) {
-                    finish::put_back_unknown(tx, &held)?;
-                }
-            }
+            finish::put_back_unknowns(tx, outcome.worker, known)?;
         }
         outcome.has_others = !workers::others(tx, outcome.worker)?.is_empty();
         outcome.is_mixed &= outcome.has_others;
@@ -96,7 +96,12 @@ impl Round {
     }
 
     /// Claims what is due: jobs that nothing is known against, or one suspect, alone.
-    fn claim(&self, tx: &Transaction<'_>, free: usize, outcome: &mut Outcome) -> database::Result<()> {
+    fn claim(
+        &self,
+        tx: &Transaction<'_>,
+        free: usize,
+        outcome: &mut Outcome,
+    ) -> database::Result<()> {
         let claimer = Claimer {
             worker: outcome.worker,
             kinds: &self.kinds,
@@ -141,6 +146,10 @@ impl Round {
         if shares.len() > 1 {
             self.take_what_is_left(tx, claimer, (&names, free), outcome)?;
         }
+        if outcome.jobs.is_empty() && limits::sweep(tx)? > 0 {
+            outcome.due = Some(now);
+            return Ok(());
+        }
         if outcome.jobs.len() < free {
             for name in names {
                 let has_room = self.room(&name, &outcome.jobs) > 0;
@@ -176,7 +185,10 @@ impl Round {
         }
         let mut due = Vec::new();
         for name in names {
-            if claimer.next_due(tx, name)?.is_some_and(|at| at <= tx.now_ms()) {
+            if claimer
+                .next_due(tx, name)?
+                .is_some_and(|at| at <= tx.now_ms())
+            {
                 due.push(name);
             }
         }

@@ -86,7 +86,11 @@ impl Section for Settings {
         problems.range("poll_ms", self.poll_ms, 100..=3_600_000);
         problems.range("lease_ms", self.lease_ms, 3000..=600_000);
         for queue in self.queues.values() {
-            problems.range("queues.<name>.workers", queue.workers.unwrap_or(1), 1..=1024);
+            problems.range(
+                "queues.<name>.workers",
+                queue.workers.unwrap_or(1),
+                1..=1024,
+            );
             problems.range("queues.<name>.weight", queue.weight.unwrap_or(1), 1..=100);
         }
         problems.range("stop_ms", self.stop_ms, 0..=600_000);

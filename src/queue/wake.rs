@@ -79,7 +79,11 @@ impl Wake {
 
     fn file(&self) -> Option<&File> {
         let open = || {
-            let options = File::options().create(true).truncate(false).write(true).open(&self.path);
+            let options = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&self.path);
             options
                 .inspect_err(|error| {
                     let path = self.path.display();

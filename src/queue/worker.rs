@@ -48,6 +48,9 @@ const REFUSED_WAIT: Duration = Duration::from_millis(500);
 /// How often the end of the jobs is tried to be recorded at the stop.
 const RECORD_TRIES: u32 = 5;
 
+/// So often the other tasks are let run before the next round.
+const GATHER: u32 = 4;
+
 /// The pause before a job whose `backoff` panics.
 const BACKOFF_WAIT: Duration = Duration::from_hours(1);
 
@@ -139,7 +142,10 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         listening.await;
         drop(beating);
         let id = pulse.worker.load(Ordering::Acquire);
-        let left = self.queue.database.write(move |tx| Ok(workers::leave(tx, id)?));
+        let left = self
+            .queue
+            .database
+            .write(move |tx| Ok(workers::leave(tx, id)?));
         if let Err(error) = left.await {
             tracing::debug!(%error, "the worker is still entered; nothing of it runs");
         }
@@ -150,15 +156,15 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         let mut held = Held::default();
         let mended = || stop.run_until_cancelled(self.queue.database.mended());
         while mended().await.is_some() {
-            let wait = match self.round(pulse, &mut held).await {
-                Ok(wait) => wait,
+            match self.round(pulse, &mut held).await {
+                Ok(wait) => self.wait(&mut held, wait, stop).await,
                 Err(error) => {
                     tracing::warn!(%error, "the queue could not be asked");
                     held.is_in_doubt = true;
-                    REFUSED_WAIT
+                    stop.run_until_cancelled(tokio::time::sleep(REFUSED_WAIT))
+                        .await;
                 }
-            };
-            self.wait(&mut held, wait, stop).await;
+            }
         }
         self.end(pulse, held).await;
     }
@@ -187,8 +193,14 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             tracing::warn!(%error, "it is not known whether other processes run jobs; none is taken for dead before its time");
         });
         let presence = presence.ok();
-        let is_alone = presence.as_ref().is_some_and(|it| it.is_alone().unwrap_or(false));
-        let presence = if is_alone { presence } else { share(presence).await };
+        let is_alone = presence
+            .as_ref()
+            .is_some_and(|it| it.is_alone().unwrap_or(false));
+        let presence = if is_alone {
+            presence
+        } else {
+            share(presence).await
+        };
         let (name, kinds) = (name(), Arc::clone(&self.kinds_json));
         let entered = self.queue.database.write(move |tx| {
             let rescued = if is_alone {
@@ -202,7 +214,11 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         tell_of(rescued);
         self.queue.wake.tell();
         // Nothing is claimed before: in this moment another one may be alone.
-        let presence = if is_alone { share(presence).await } else { presence };
+        let presence = if is_alone {
+            share(presence).await
+        } else {
+            presence
+        };
         Ok((presence, worker))
     }
 
@@ -272,6 +288,8 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         if is_active {
             pulse.active.notify_one();
         }
+        // Short jobs end before there is time to wait for them.
+        self.gather(held).await;
         Ok(self.until(outcome.due))
     }
 
@@ -279,14 +297,30 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         // With no hand free, what a commit or the clock brings cannot be claimed anyway.
         let running = held.tasks.len();
         let free = running < self.settings.workers && !(held.is_alone && running > 0);
+        if !held.ended.is_empty() {
+            return;
+        }
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.queue.wake.notified(), if free => {}
             () = tokio::time::sleep(wait), if free => {}
             Some(ended) = held.tasks.join_next_with_id() => self.collect(held, ended),
         }
-        while let Some(ended) = held.tasks.try_join_next_with_id() {
-            self.collect(held, ended);
+        self.gather(held).await;
+    }
+
+    /// Takes what has ended, and what ends in the same moment: one transaction for many costs little more than for one.
+    async fn gather(&self, held: &mut Held) {
+        for _ in 0..GATHER {
+            let before = held.tasks.len();
+            while let Some(ended) = held.tasks.try_join_next_with_id() {
+                self.collect(held, ended);
+            }
+            let is_quiet = held.tasks.len() == before && !held.ended.is_empty();
+            if held.tasks.is_empty() || is_quiet {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -387,11 +421,12 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         for (_, grip) in self.queue.hands.of(pulse.owner) {
             grip.stop.cancel();
         }
+        let worker = pulse.worker.load(Ordering::Acquire);
         let grace = tokio::time::sleep(self.settings.stop());
         tokio::pin!(grace);
         while !held.tasks.is_empty() {
             // At once: what is not recorded when the process is killed runs again.
-            self.record(&mut held).await;
+            self.record(worker, &mut held).await;
             tokio::select! {
                 () = &mut grace => break,
                 Some(ended) = held.tasks.join_next_with_id() => self.collect(&mut held, ended),
@@ -407,7 +442,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             .collect();
         Arc::make_mut(&mut held.ended).extend(ends);
         for attempt in 1..=RECORD_TRIES {
-            if self.record(&mut held).await {
+            if self.record(worker, &mut held).await {
                 tracing::info!(put_back, "the worker has stopped");
                 break;
             }
@@ -421,22 +456,32 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     }
 
     /// Records what ended; says whether that is done.
-    async fn record(&self, held: &mut Held) -> bool {
-        if held.ended.is_empty() {
+    async fn record(&self, worker: i64, held: &mut Held) -> bool {
+        if held.ended.is_empty() && !held.is_in_doubt {
             return true;
         }
         let ended = Arc::clone(&held.ended);
+        let in_doubt = held.is_in_doubt.then(|| (worker, held.known()));
         let recorded = self.queue.database.write(move |tx| {
             for (job, end) in ended.iter() {
                 finish::finish(tx, job, end)?;
             }
+            if let Some((worker, known)) = &in_doubt {
+                finish::put_back_unknowns(tx, *worker, known)?;
+            }
             Ok(())
         });
         match recorded.await {
-            Ok(()) => self.let_go(held),
-            Err(error) => tracing::error!(%error, "what the jobs did could not be recorded"),
+            Ok(()) => {
+                self.let_go(held);
+                held.is_in_doubt = false;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "what the jobs did could not be recorded");
+                false
+            }
         }
-        held.ended.is_empty()
     }
 
     /// What ended is recorded.
@@ -446,7 +491,6 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         }
         held.ended = Arc::default();
     }
-
 }
 
 impl Held {

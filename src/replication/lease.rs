@@ -225,7 +225,7 @@ impl Lease {
         }
     }
 
-    /// Renews it once. While the bucket is out of reach nobody else can take it either, and the settings decide.
+    /// Renews it once. Where the bucket is out of reach, the settings say whether this process goes on without.
     ///
     /// # Errors
     ///
@@ -267,7 +267,7 @@ impl Lease {
         if trouble.is_some() {
             tracing::debug!(%error, "the lease is still not renewed");
         } else if self.0.outage == Outage::Serve {
-            tracing::warn!(%error, "the lease cannot be renewed: going on, since nobody else can take it like this");
+            tracing::warn!(%error, "the lease cannot be renewed: going on: another one that reaches the bucket takes it only if this one does not answer");
         } else {
             tracing::warn!(%error, "the lease cannot be renewed: this process stops writing when it runs out");
         }

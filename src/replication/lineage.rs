@@ -1,14 +1,13 @@
 //! The note beside a database: which generations of the replica it was copied to, or came from.
 
-use std::fs::File;
 use std::io::ErrorKind;
-use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::database::files;
 use crate::database::real_path;
 use crate::replication::Error;
 use crate::replication::Record;
@@ -16,6 +15,9 @@ use crate::replication::Result;
 
 /// How this program writes it; a note of another format is not touched.
 const FORMAT: u32 = 1;
+
+/// There is no secret in it, and who restores need not be who serves.
+const MODE: u32 = 0o644;
 
 /// So many generations are remembered: only the last ones can still be in a record.
 const GENERATIONS_MAX: usize = 50;
@@ -93,16 +95,8 @@ impl Lineage {
     fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| unknown(path, error))?;
         text.push(b'\n');
-        let new = path.with_added_extension("new");
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let written = std::fs::create_dir_all(folder)
-            .and_then(|()| File::create(&new))
-            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&new, path))
-            .and_then(|()| File::open(folder)?.sync_all());
+        let written = std::fs::create_dir_all(files::folder(path))
+            .and_then(|()| files::write_whole(path, &text, MODE));
         written.map_err(failed(path))
     }
 }

@@ -60,6 +60,7 @@ pub use self::restore::Restored;
 pub use self::restore::restore;
 pub(crate) use self::restore::restore_over;
 pub use self::restore::restore_to;
+pub(crate) use self::scratch::Scratch;
 pub use self::settings::ConditionalWrites;
 pub use self::settings::Conflict;
 pub use self::settings::Outage;

@@ -18,17 +18,17 @@ const ENDINGS: [&str; 6] = ["", "-wal", "-shm", "-journal", ".tmp", ".damaged"];
 
 /// The name of a file beside the database, nobody else's, under which nothing is left when this is dropped.
 #[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Takes the name; what a killed process left there is removed.
-    pub(super) fn new(database: &Path, extension: &str) -> Self {
+    pub(crate) fn new(database: &Path, extension: &str) -> Self {
         let scratch = Self(real_path(database).with_added_extension(extension));
         scratch.remove();
         scratch
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 

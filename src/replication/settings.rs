@@ -135,11 +135,8 @@ impl Section for Settings {
                 "must be a folder in the bucket, such as \"houseboat\" or \"sites/one\"",
             );
         }
-        if self.is_on() && self.access_key_id.is_empty() {
-            problems.add("access_key_id", "must be set where there is a bucket");
-        }
-        if self.is_on() && self.secret_access_key.is_empty() {
-            problems.add("secret_access_key", "must be set where there is a bucket");
+        if self.is_on() {
+            check_keys(problems, &self.access_key_id, &self.secret_access_key);
         }
         problems.range("sync_ms", self.sync_ms, 100..=60_000);
         problems.range("snapshot_hours", self.snapshot_hours, 1..=720);
@@ -218,11 +215,8 @@ impl Section for SnapshotSettings {
     fn check(&self, problems: &mut Problems) {
         check_bucket(problems, &self.bucket);
         check_endpoint(problems, &self.endpoint);
-        if self.is_on() && self.access_key_id.is_empty() {
-            problems.add("access_key_id", "must be set where there is a bucket");
-        }
-        if self.is_on() && self.secret_access_key.is_empty() {
-            problems.add("secret_access_key", "must be set where there is a bucket");
+        if self.is_on() {
+            check_keys(problems, &self.access_key_id, &self.secret_access_key);
         }
         problems.range("every_hours", self.every_hours, 0..=8760);
         problems.range("keep", self.keep, 1..=1000);
@@ -236,6 +230,14 @@ fn check_bucket(problems: &mut Problems, bucket: &str) {
             "bucket",
             "must be the name of a bucket, and no more: the address of the server is endpoint",
         );
+    }
+}
+
+fn check_keys(problems: &mut Problems, name: &Secret, key: &Secret) {
+    for (field, secret) in [("access_key_id", name), ("secret_access_key", key)] {
+        if secret.is_empty() {
+            problems.add(field, "must be set where there is a bucket");
+        }
     }
 }
 

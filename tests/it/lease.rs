@@ -8,12 +8,17 @@ use houseboat::replication::Bucket;
 use houseboat::replication::Candidate;
 use houseboat::replication::Error;
 use houseboat::replication::Holder;
+use houseboat::replication::Outage;
 use houseboat::replication::Settings;
 use houseboat::replication::look;
 use houseboat::replication::release;
 
 use crate::support::replica::replication;
 use crate::support::s3::S3;
+use crate::support::waiting::slow;
+use crate::support::waiting::wait_for;
+
+const RECORD: &str = "lease.json";
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -78,4 +83,65 @@ async fn the_replica_of_another_site_is_left_alone() {
          give this one a replication.path of its own"
     );
     candidate(&settings, "shop").look().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_somebody_elses() {
+    let s3 = S3::start().await;
+    let bucket = Bucket::replica(&replication(&s3)).unwrap();
+    let newer = r#"{"format":2,"who":"knows"}"#;
+    for (text, reason) in [(newer, "format 2"), ("{", "lease.json")] {
+        let settings = Settings {
+            lease_ms: 3_000,
+            ..replication(&s3)
+        };
+        let fence = Fence::closed();
+        let mut one = candidate(&settings, "site");
+        let seen = one.look().await.unwrap();
+        let lease = one.take(&seen, &fence).await.unwrap().unwrap();
+        bucket.put(RECORD, text).await.unwrap();
+        let Err(error) = tokio::time::timeout(SOON, lease.keep()).await.unwrap();
+        assert!(matches!(error, Error::Lost(_)), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(!fence.is_open());
+        // It is not ours to write over, whatever it is.
+        let (there, _) = bucket.get(RECORD).await.unwrap().unwrap();
+        assert_eq!(there, text);
+        bucket.delete(RECORD).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn while_the_bucket_hangs_the_settings_say_who_may_write() {
+    if !slow("while_the_bucket_hangs_the_settings_say_who_may_write") {
+        return;
+    }
+    let lease_ms = 6_000;
+    for outage in [Outage::Serve, Outage::Stop] {
+        let s3 = S3::start().await;
+        let settings = Settings {
+            lease_ms,
+            outage,
+            ..replication(&s3)
+        };
+        let fence = Fence::closed();
+        let mut one = candidate(&settings, "site");
+        let seen = one.look().await.unwrap();
+        let lease = one.take(&seen, &fence).await.unwrap().unwrap();
+        s3.signal("STOP");
+        let kept = lease.clone();
+        let keeping = tokio::spawn(async move { kept.keep().await });
+        tokio::time::sleep(Duration::from_millis(lease_ms) * 3 / 2).await;
+        // What has closed while the bucket cannot be asked stays closed, so this tells of all the time before.
+        assert_eq!(fence.is_open(), outage == Outage::Serve);
+        let trouble = lease.trouble().unwrap();
+        assert!(trouble.contains("no answer"), "{trouble}");
+        s3.signal("CONT");
+        wait_for("renewal", SOON, async || {
+            lease.trouble().is_none().then_some(())
+        })
+        .await;
+        assert!(fence.is_open());
+        keeping.abort();
+    }
 }

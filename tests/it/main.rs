@@ -54,6 +54,7 @@ mod replica;
 mod replica_damage;
 mod replica_restore;
 mod replica_wal;
+mod replicate;
 mod restore;
 mod schedule;
 mod snapshots;

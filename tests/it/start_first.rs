@@ -7,6 +7,8 @@ use crate::support::ledger::Fleet;
 use crate::support::ledger::record;
 use crate::support::ledger::restored;
 use crate::support::ledger::rows;
+use crate::support::proxy::Fault;
+use crate::support::proxy::Proxy;
 use crate::support::s3::S3;
 use crate::support::waiting::slow;
 
@@ -94,4 +96,26 @@ async fn replication_can_be_turned_on_later() {
     let site = Fleet::new(Some(&s3)).serve(folder.path()).await;
     site.stop().await;
     assert!(restored(&s3).await.contains("alone"));
+}
+
+#[tokio::test]
+async fn a_first_copy_that_takes_long_is_told_of_and_not_waited_for() {
+    if !slow("a_first_copy_that_takes_long_is_told_of_and_not_waited_for") {
+        return;
+    }
+    let s3 = S3::start().await;
+    let proxy = Proxy::start(&s3.endpoint(), Fault::HoldsUploads).await;
+    let folder = TempDir::new().unwrap();
+    let fleet = Fleet::new(Some(&s3)).set("HOUSEBOAT_REPLICATION__ENDPOINT", proxy.endpoint());
+    let site = fleet.serve(folder.path()).await;
+    let warning = "serving, and the first copy is not in the bucket yet";
+    assert!(site.log().contains(warning), "{}", site.log());
+    assert!(site.writes("early").await);
+    assert_eq!(site.ready().await.0, 200);
+    assert!(record(&s3)["generation"].is_null());
+    proxy.relent();
+    site.says("everything is in the bucket").await;
+    assert!(record(&s3)["generation"].is_string());
+    site.stop().await;
+    assert!(restored(&s3).await.contains("early"));
 }

@@ -11,6 +11,9 @@ use crate::support::ledger::Fleet;
 use crate::support::ledger::SOON;
 use crate::support::ledger::open;
 use crate::support::ledger::restored;
+use crate::support::proxy::Fault;
+use crate::support::proxy::Proxy;
+use crate::support::replica::names;
 use crate::support::s3::S3;
 use crate::support::s3::free_port;
 use crate::support::visitors::Visitors;
@@ -84,4 +87,34 @@ async fn ends_without_being_healthy(fleet: &Fleet, folder: &Path) -> String {
     };
     assert_eq!(code, Some(1), "{said}");
     said
+}
+
+#[tokio::test]
+async fn a_copy_that_comes_slowly_is_not_waited_for() {
+    if !slow("a_copy_that_comes_slowly_is_not_waited_for") {
+        return;
+    }
+    let s3 = S3::start().await;
+    let fleet = Fleet::new(Some(&s3));
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let first = fleet.serve(folders[0].path()).await;
+    first.says("everything is in the bucket").await;
+    let proxy = Proxy::start(&s3.endpoint(), Fault::HoldsReplica).await;
+    let slow = fleet
+        .clone()
+        .set("HOUSEBOAT_REPLICATION__ENDPOINT", proxy.endpoint());
+    let second = slow.start(folders[1].path()).await;
+    second.is("rehearsing").await;
+    second.is("standby").await;
+    assert_eq!(second.up().await, 200);
+    let log = second.log();
+    assert!(
+        log.contains("are not tried on a copy: that takes too long"),
+        "{log}"
+    );
+    let left = names(&folders[1].path().join("data"));
+    let is_copy = |name: &&String| name.contains("rehearsal");
+    assert_eq!(left.iter().find(is_copy), None);
+    second.stop().await;
+    first.stop().await;
 }

@@ -80,6 +80,31 @@ async fn during_a_restore_nothing_is_left() {
     assert!(restored(&s3).await.contains("a row"));
 }
 
+#[tokio::test]
+async fn while_the_lease_is_taken_it_is_given_back() {
+    if !slow("while_the_lease_is_taken_it_is_given_back") {
+        return;
+    }
+    let s3 = S3::start().await;
+    let proxy = Proxy::start(&s3.endpoint(), Fault::HoldsFirstRecord).await;
+    let fleet = Fleet::new(Some(&s3)).set("HOUSEBOAT_REPLICATION__LEASE_MS", "300000");
+    let fleet = fleet.set("HOUSEBOAT_REPLICATION__ENDPOINT", proxy.endpoint());
+    let folder = TempDir::new().unwrap();
+    let mut site = fleet.start(folder.path()).await;
+    let lease = s3.objects().join("site/lease.json");
+    let taken = async || lease.exists().then_some(());
+    site.wait_for("record", taken).await;
+    site.terminate();
+    assert_eq!(site.end().await, Some(0), "{}", site.log());
+    assert!(
+        !site.log().contains("this container has the lease"),
+        "{}",
+        site.log()
+    );
+    assert_eq!(record(&s3)["epoch"], 1);
+    assert!(record(&s3)["holder"].is_null(), "{}", site.log());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_passes_requests_on_until_it_ends() {
     if !slow("a_standby_passes_requests_on_until_it_ends") {

@@ -1,10 +1,7 @@
 //! What other containers ask this one, and who waits for its place.
 
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -13,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::database::Fence;
 use crate::http::Control;
+use crate::http::Front;
 use crate::replication::Holder;
 
 /// More than a deploy or two at once do not wait.
@@ -38,7 +36,7 @@ pub(super) struct Answer {
 pub(super) struct Desk {
     id: String,
     fence: Fence,
-    is_passing: Arc<AtomicBool>,
+    front: Front,
     inside: Mutex<Inside>,
 }
 
@@ -56,11 +54,11 @@ struct Waiting {
 }
 
 impl Desk {
-    pub(super) fn new(id: String, fence: Fence, is_passing: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(id: String, fence: Fence, front: Front) -> Self {
         Self {
             id,
             fence,
-            is_passing,
+            front,
             inside: Mutex::default(),
         }
     }
@@ -138,7 +136,7 @@ impl Desk {
             id: self.id.clone(),
             holds: inside.is_holder && self.fence.is_open(),
             has_left: inside.has_left,
-            passes: self.is_passing.load(Ordering::Acquire),
+            passes: self.front.is_passing(),
         };
         serde_json::to_string(&answer).expect("a name and two words are JSON")
     }

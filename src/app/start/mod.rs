@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::database::Clock;
 use crate::database::Database;
 use crate::database::Fence;
+use crate::database::real_path;
 use crate::error::Error;
 use crate::error::Result;
 use crate::http::Front;
@@ -73,7 +74,6 @@ const RELEASE: Duration = Duration::from_secs(1);
 pub(super) struct Container {
     front: Front,
     status: watch::Sender<Status>,
-    is_passing: Arc<AtomicBool>,
     /// Told when another container is seen to serve.
     is_second: Notify,
     has_rehearsed: AtomicBool,
@@ -140,7 +140,8 @@ impl Container {
             })?;
         let io = |error| Error::Io("the address for other containers".to_owned(), error);
         let addresses = addresses_of(&config.handover, peers.local_addr().map_err(io)?);
-        let own = seat::own(site, addresses, &config.replication, Clock::system().now());
+        let (lease, now) = (config.replication.lease(), Clock::system().now());
+        let own = Holder::new(site, addresses, lease, now);
         let fence = if config.replication.is_on() {
             Fence::closed()
         } else {
@@ -149,9 +150,7 @@ impl Container {
         let status = watch::Sender::new(Status::new(Role::Starting, Clock::system().now()));
         let front = Front::new(&config.handover, &config.server, status.subscribe());
         let closed = CancellationToken::new();
-        let is_passing = Arc::new(AtomicBool::new(false));
-        let desk = Desk::new(own.id.clone(), fence.clone(), Arc::clone(&is_passing));
-        let desk = Arc::new(desk);
+        let desk = Arc::new(Desk::new(own.id.clone(), fence.clone(), front.clone()));
         let (ask, questions) = mpsc::channel(QUESTIONS);
         if let Ok(address) = listener.local_addr() {
             let url = (!config.server.url.is_empty()).then_some(&config.server.url);
@@ -184,7 +183,6 @@ impl Container {
         ));
         Ok(Self {
             front,
-            is_passing,
             is_second: Notify::new(),
             has_rehearsed: AtomicBool::new(false),
             next: Mutex::default(),
@@ -193,7 +191,7 @@ impl Container {
             desk,
             own,
             fence,
-            database: seat::database(&config.database.path),
+            database: real_path(&config.database.path),
             budget,
             stop,
             closed,
@@ -235,7 +233,7 @@ impl Container {
             );
             self.is_second.notify_one();
         }
-        self.pass(peer.clone());
+        self.front.pass(peer.clone());
     }
 
     /// The migrations were tried: from now on a standby is healthy.
@@ -248,18 +246,6 @@ impl Container {
 
     fn since_signal(&self) -> Option<Duration> {
         self.signalled.get().map(Instant::elapsed)
-    }
-
-    fn pass(&self, peer: Peer) {
-        self.is_passing.store(true, Ordering::Relaxed);
-        self.front.pass(peer);
-    }
-
-    /// Holds requests until it is known who answers them.
-    fn hold(&self) {
-        self.front.hold();
-        // After: who is told that nothing is passed on may pass requests to this one.
-        self.is_passing.store(false, Ordering::Release);
     }
 
     /// From waiting for the seat to giving it back.
@@ -303,7 +289,7 @@ impl Container {
                     "requests are passed on to the next one"
                 );
                 seat::until_it_holds(&next).await;
-                self.pass(Peer::new(next.addresses, &next.key));
+                self.front.pass(Peer::new(next.addresses, &next.key));
             }
         }
         served
@@ -387,7 +373,7 @@ impl Container {
         let is_followed = next.is_some();
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
         if is_lost || is_followed {
-            self.hold();
+            self.front.hold();
         } else {
             // Nobody to pass to: what is accepted is served, and no more is accepted.
             self.closed.cancel();
@@ -430,7 +416,7 @@ impl Container {
     /// Passes on what still comes, until the proxy knows that this container has gone.
     async fn end(&self, mut tasks: JoinSet<()>) {
         self.set(Role::Draining);
-        if self.is_passing.load(Ordering::Relaxed) && self.stop.soon.is_cancelled() {
+        if self.front.is_passing() && self.stop.soon.is_cancelled() {
             let since_signal = self.since_signal().unwrap_or_default();
             tokio::select! {
                 () = tokio::time::sleep(self.budget.linger.saturating_sub(since_signal)) => {}

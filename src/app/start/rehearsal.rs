@@ -4,7 +4,6 @@
 //! far: it ends, and the old one goes on.
 
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -17,6 +16,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::replication;
 use crate::replication::Bucket;
+use crate::replication::Scratch;
 use crate::settings::Section;
 
 /// How long it may take: within the start period of the image's health check and its retries.
@@ -92,11 +92,11 @@ async fn from_bucket<S: Section>(
     }
     // Of two that wait, each has its own.
     let name = format!("rehearsal-{:06x}", fastrand::u32(..1 << 24));
-    let copy = Copy(database.with_added_extension(name));
-    copy.remove();
-    replication::restore_to(&config.replication, database, &generation, None, &copy.0).await?;
+    let copy = Scratch::new(database, &name);
+    let (replica, to) = (&config.replication, copy.path());
+    replication::restore_to(replica, database, &generation, None, to).await?;
     let settings = database::Settings {
-        path: copy.0.clone(),
+        path: to.to_owned(),
         ..config.database.clone()
     };
     dry_run(&settings, sets).await.map(Some)
@@ -113,25 +113,5 @@ async fn dry_run(settings: &database::Settings, sets: &[Migrations]) -> Result<u
         0 => Ok(0),
         count if !settings.migrate_at_start => Err(Error::Pending { count }),
         _ => Ok(Database::dry_run(settings, sets, None).await?.len()),
-    }
-}
-
-/// A file that goes away again, with what SQLite has put beside it.
-struct Copy(PathBuf);
-
-impl Copy {
-    fn remove(&self) {
-        for ending in ["", "-wal", "-shm", "-journal", ".tmp"] {
-            let mut path = self.0.clone().into_os_string();
-            path.push(ending);
-            // Mostly there is none.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        self.remove();
     }
 }

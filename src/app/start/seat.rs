@@ -4,14 +4,12 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::lock::try_lock;
 use crate::app::start::Container;
 use crate::app::start::control::Answer;
-use crate::database::real_path;
 use crate::error::Result;
 use crate::http::Peer;
 use crate::http::Role;
@@ -163,7 +161,9 @@ async fn take_lock(container: &Container) -> Result<File> {
     }
 }
 
-/// In `must_be_empty` there may be no data where there is no record. `gone` is a holder that is known to write no more: it was on this disk, of which the lock is ours now.
+/// In `must_be_empty` there may be no data where there is no record.
+///
+/// `gone` is a holder that is known to write no more: it was on this disk, of which the lock is ours now.
 async fn take_lease(
     container: &Container,
     mut candidate: Candidate,
@@ -191,7 +191,7 @@ async fn take_lease(
             // Before a record is made anew: the next try would find it, and nothing amiss.
             Source::all(bucket, &look.record, None).await?;
         }
-        container.hold();
+        container.front.hold();
         let taken = match candidate.take(&look, &container.fence).await {
             // It may have been taken all the same: the next look tells.
             Err(error @ replication::Error::Unreachable(_)) => {
@@ -279,7 +279,7 @@ async fn stand_by(
     pause: Duration,
 ) -> Option<String> {
     let Some(holder) = holder else {
-        container.hold();
+        container.front.hold();
         tokio::time::sleep(pause).await;
         return None;
     };
@@ -294,7 +294,7 @@ async fn stand_by(
         }
     };
     if answer.as_ref().is_some_and(|answer| answer.has_left) {
-        container.hold();
+        container.front.hold();
         container.set(Role::Taking);
         return Some(holder.id.clone());
     }
@@ -309,19 +309,4 @@ fn parse(answer: &str, holder: &Holder) -> Option<Answer> {
 
 fn peer(holder: &Holder) -> Peer {
     Peer::new(holder.addresses.clone(), &holder.key)
-}
-
-/// For the record of a disk without a bucket.
-pub(super) fn own(
-    site: &str,
-    addresses: Vec<String>,
-    settings: &Settings,
-    now: Timestamp,
-) -> Holder {
-    Holder::new(site, addresses, settings.lease(), now)
-}
-
-/// By its real name: a link to the file is the same file, also before there is one.
-pub(super) fn database(path: &std::path::Path) -> PathBuf {
-    real_path(path)
 }

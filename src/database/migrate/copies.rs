@@ -15,6 +15,7 @@ use crate::database::backup;
 use crate::database::connection;
 use crate::database::connection::Options;
 use crate::database::connection::Role;
+use crate::database::files;
 
 /// How many copies are kept; older ones are removed after the next migration.
 pub(super) const KEPT: usize = 3;
@@ -52,7 +53,7 @@ pub(super) fn before(
     remove_old(&options.path, KEPT);
     // A connection that has the write lock cannot be copied from.
     let source = connection::open(options, Role::Reader)?;
-    let folder = backup::folder(&options.path);
+    let folder = files::folder(&options.path);
     let (bytes, room) = (backup::bytes(&source)?, backup::room(folder)?);
     if room < bytes.saturating_add(backup::room_left(&options.path, folder)) {
         tracing::warn!(
@@ -120,7 +121,7 @@ pub(super) fn remove_old(database: &Path, kept: usize) {
 
 /// The files beside the database that are named as copies of it, with a time that is `wanted`.
 fn list(database: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let folder = backup::folder(database);
+    let folder = files::folder(database);
     let Some(prefix) = database.file_name().and_then(OsStr::to_str) else {
         return Vec::new();
     };

@@ -17,6 +17,7 @@ use crate::database::backup;
 use crate::database::backup::ROOM_LEFT;
 use crate::database::connection;
 use crate::database::connection::Options;
+use crate::database::files;
 use crate::database::migrate::Target;
 use crate::database::migrate::apply;
 
@@ -117,7 +118,7 @@ fn copy(database: &Path, to: &Path) -> Result<()> {
     // A connection of ours would bring the WAL home when it closes, and change the file.
     let source = connection::open_as_it_is(database)?;
     let bytes = backup::bytes(&source)?;
-    let room = backup::room(backup::folder(database))?;
+    let room = backup::room(files::folder(database))?;
     if room < bytes.saturating_add(ROOM_LEFT) {
         return Err(Error::Migrate(format!(
             "it is tried on a copy, which takes {bytes} bytes, and {room} are free on its disk"

@@ -183,6 +183,12 @@ impl Front {
         matches!(**self.0.mode.load(), Mode::Serve(_))
     }
 
+    /// Whether it passes requests on to another container.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(**self.0.mode.load(), Mode::Pass(_))
+    }
+
     pub(super) fn is_passing_to(&self, peer: &Peer) -> bool {
         matches!(&**self.0.mode.load(), Mode::Pass(now) if now.is(peer))
     }

@@ -230,9 +230,7 @@ impl Claimer<'_> {
         let mut next = None;
         for priority in Priority::ALL {
             let values = params![queue, priority as u8, DEATHS_SUSPECT, self.kinds_json];
-            let due: Option<i64> = statement
-                .query_row(values, |row| row.get(0))
-                .optional()?;
+            let due: Option<i64> = statement.query_row(values, |row| row.get(0)).optional()?;
             next = next.into_iter().chain(due).min();
         }
         Ok(next)
@@ -247,7 +245,10 @@ impl Claimer<'_> {
             .prepare_cached(&format!(
                 "SELECT run_at FROM jobs WHERE {SUSPECT} ORDER BY run_at LIMIT 1"
             ))?
-            .query_row(params![DEATHS_SUSPECT, self.kinds_json, self.only_json], |row| row.get(0))
+            .query_row(
+                params![DEATHS_SUSPECT, self.kinds_json, self.only_json],
+                |row| row.get(0),
+            )
             .optional()
     }
 
@@ -284,7 +285,8 @@ const SUSPECT: &str = "deaths > 0 AND state IN ('available', 'retryable') AND de
     AND kind IN (SELECT value FROM json_each(?2)) AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
     AND queue NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)";
 
-const SUSPECT_BY_NUMBER: &str = "deaths > 0 AND state IN ('available', 'retryable') AND deaths >= ?3
+const SUSPECT_BY_NUMBER: &str =
+    "deaths > 0 AND state IN ('available', 'retryable') AND deaths >= ?3
     AND blocked_by IS NULL AND kind IN (SELECT value FROM json_each(?4))
     AND (?5 IS NULL OR queue IN (SELECT value FROM json_each(?5)))
     AND queue NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)";

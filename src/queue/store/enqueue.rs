@@ -23,15 +23,15 @@ const INSERT: &str =
      RETURNING id";
 
 /// Stores a job, or does with the one that holds its unique key what the request says.
-pub(in crate::queue) fn insert(
-    tx: &Transaction<'_>,
-    request: Request,
-) -> Result<Enqueued, Error> {
+pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result<Enqueued, Error> {
     request.check()?;
     let now = tx.now_ms();
     let run_at = run_at(&request, now);
     let arguments = request.arguments?;
-    let key = request.unique.as_ref().map(|it| unique_key(request.kind, it));
+    let key = request
+        .unique
+        .as_ref()
+        .map(|it| unique_key(request.kind, it));
     let bound = request.unique.as_ref().map(|it| bound(it, now));
     let limit = request.concurrency.as_ref();
     let rate = request.rate.as_ref();

@@ -1,5 +1,6 @@
 //! How a claim ends.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rusqlite::OptionalExtension;
@@ -12,7 +13,7 @@ use crate::queue::store::claim::Limit;
 use crate::queue::store::cut;
 use crate::queue::store::limits;
 use crate::queue::store::millis;
-use crate::queue::store::workers::Held;
+use crate::queue::store::workers;
 
 /// So many errors of a job are kept, the last ones.
 const ERRORS_MAX: u32 = 100;
@@ -62,7 +63,9 @@ pub(in crate::queue) fn finish(
             let run_at = tx.now_ms().saturating_add(millis(*wait));
             failed(tx, job, error)? && wait_again(tx, job, ("retryable", run_at, 1))?
         }
-        End::Discard { error } => failed(tx, job, error)? && give_up(tx, job, ("discarded", error))?,
+        End::Discard { error } => {
+            failed(tx, job, error)? && give_up(tx, job, ("discarded", error))?
+        }
         End::Cancel { reason } => give_up(tx, job, ("cancelled", reason))?,
         End::PutBack { wait } => {
             let run_at = tx.now_ms().saturating_add(millis(*wait));
@@ -242,7 +245,9 @@ pub(in crate::queue) fn rescue(tx: &Transaction<'_>, dead: Dead) -> rusqlite::Re
             claims: row.get(1)?,
             attempt: row.get(2)?,
             deaths: row.get(3)?,
-            limit: key.zip(at_most).map(|(key, at_most)| Limit { key, at_most }),
+            limit: key
+                .zip(at_most)
+                .map(|(key, at_most)| Limit { key, at_most }),
             is_to_be_cancelled: row.get(6)?,
         })
     })?;
@@ -286,17 +291,26 @@ fn cancel_left(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Puts a claim back that its worker does not know of: the answer of the round was lost, and nothing of it was run.
-pub(in crate::queue) fn put_back_unknown(tx: &Transaction<'_>, held: &Held) -> rusqlite::Result<()> {
-    if held.is_to_be_cancelled {
-        cancel_left(tx, held.id)?;
-    } else {
-        tx.prepare_cached(
-            "UPDATE jobs SET state = 'available', attempt = attempt - 1, worker = NULL WHERE id = ?1",
-        )?
-        .execute([held.id])?;
+/// Puts claims back that their worker does not know of: the answer of a round was lost, and nothing of them was run.
+pub(in crate::queue) fn put_back_unknowns(
+    tx: &Transaction<'_>,
+    worker: i64,
+    known: &HashSet<(i64, i64)>,
+) -> rusqlite::Result<()> {
+    for held in workers::held(tx, worker)? {
+        if known.contains(&(held.id, held.claims)) {
+            continue;
+        }
+        if held.is_to_be_cancelled {
+            cancel_left(tx, held.id)?;
+        } else {
+            tx.prepare_cached(
+                "UPDATE jobs SET state = 'available', attempt = attempt - 1, worker = NULL WHERE id = ?1",
+            )?
+            .execute([held.id])?;
+        }
+        free(tx, true, held.limit.as_ref())?;
     }
-    free(tx, true, held.limit.as_ref())?;
     Ok(())
 }
 

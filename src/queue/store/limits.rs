@@ -85,26 +85,26 @@ fn started(tx: &Transaction<'_>, rate: &PerTime) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Lets jobs of a key go on, as many as are free now that one of them has ended or gone away.
+/// Lets jobs of a key go on, as many as are free now that one of them has ended or gone away; says how many.
 pub(in crate::queue) fn freed(
     tx: &Transaction<'_>,
     key: &str,
     at_most: u32,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     let running = running(tx, key)?;
     let free = i64::from(at_most).saturating_sub(running);
-    if free > 0 {
-        tx.prepare_cached(
-            "UPDATE jobs SET blocked_by = NULL
-             WHERE id IN (
-                 SELECT id FROM jobs
-                 WHERE blocked_by IS NOT NULL AND blocked_by = ?1 AND limit_max > ?3
-                 ORDER BY priority, run_at, id
-                 LIMIT ?2)",
-        )?
-        .execute(params![format!("c:{key}"), free, running])?;
+    if free <= 0 {
+        return Ok(0);
     }
-    Ok(())
+    tx.prepare_cached(
+        "UPDATE jobs SET blocked_by = NULL
+         WHERE id IN (
+             SELECT id FROM jobs
+             WHERE blocked_by IS NOT NULL AND blocked_by = ?1 AND limit_max > ?3
+             ORDER BY priority, run_at, id
+             LIMIT ?2)",
+    )?
+    .execute(params![format!("c:{key}"), free, running])
 }
 
 /// Lets go on what waited for its rate, where that is open by now; says when the next one is.
@@ -176,8 +176,8 @@ fn is_blocked(tx: &Transaction<'_>, blocked_by: &str) -> rusqlite::Result<bool> 
 }
 
 /// Lets jobs go on that are blocked by a key of which too few run: what freed them was undone by somebody's hand, or is
-/// in a queue that is paused.
-pub(in crate::queue) fn sweep(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+/// in a queue that is paused. Says how many.
+pub(in crate::queue) fn sweep(tx: &Transaction<'_>) -> rusqlite::Result<usize> {
     let mut blocked = tx.prepare_cached(
         "WITH RECURSIVE keys (key) AS (
              SELECT min(blocked_by) FROM jobs WHERE blocked_by IS NOT NULL AND blocked_by >= 'c:' AND blocked_by < 'c;'
@@ -195,8 +195,9 @@ pub(in crate::queue) fn sweep(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     )?;
     let keys = blocked.query_map([SWEEP], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let keys: Vec<(String, u32)> = keys.collect::<Result<_, _>>()?;
+    let mut let_go = 0;
     for (key, at_most) in keys {
-        freed(tx, &key, at_most)?;
+        let_go += freed(tx, &key, at_most)?;
     }
-    Ok(())
+    Ok(let_go)
 }

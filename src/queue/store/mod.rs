@@ -51,7 +51,10 @@ pub(super) fn prune(
          RETURNING id",
     )?;
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let ids = statement.query_map(params![state.as_str(), before_ms, count, tx.now_ms()], |row| row.get(0))?;
+    let ids = statement.query_map(
+        params![state.as_str(), before_ms, count, tx.now_ms()],
+        |row| row.get(0),
+    )?;
     let ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
     let mut errors = tx.prepare_cached("DELETE FROM job_errors WHERE job = ?1")?;
     for id in &ids {

@@ -64,10 +64,7 @@ pub(in crate::queue) fn beat(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<
 }
 
 /// All but this one.
-pub(in crate::queue) fn others(
-    connection: &Connection,
-    id: i64,
-) -> rusqlite::Result<Vec<Other>> {
+pub(in crate::queue) fn others(connection: &Connection, id: i64) -> rusqlite::Result<Vec<Other>> {
     let mut others = connection.prepare_cached("SELECT id, beat FROM workers WHERE id <> ?1")?;
     let others = others.query_map([id], |row| {
         Ok(Other {
@@ -157,9 +154,10 @@ pub(in crate::queue) fn held(connection: &Connection, id: i64) -> rusqlite::Resu
             id: row.get(0)?,
             claims: row.get(1)?,
             is_to_be_cancelled: row.get(2)?,
-            limit: key.zip(at_most).map(|(key, at_most)| Limit { key, at_most }),
+            limit: key
+                .zip(at_most)
+                .map(|(key, at_most)| Limit { key, at_most }),
         })
     })?;
     held.collect()
 }
-

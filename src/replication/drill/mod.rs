@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::database;
 use crate::database::Clock;
+use crate::database::files;
 use crate::database::real_path;
 use crate::replication::Bucket;
 use crate::replication::Error;
@@ -312,10 +313,9 @@ impl Drill {
             objects.iter().map(|object| object.bytes).sum()
         };
         let path = real_path(&self.database.path);
-        let folder = folder(&path);
-        let room = rustix::fs::statvfs(folder)
-            .map_err(|error| Error::Io(folder.display().to_string(), error.into()))?;
-        let room = room.f_bavail.saturating_mul(room.f_frsize);
+        let folder = files::folder(&path);
+        let room =
+            files::room(folder).map_err(|error| Error::Io(folder.display().to_string(), error))?;
         if room < bytes.saturating_add(ROOM_LEFT) {
             return Err(Error::Drill(format!(
                 "there is no room in {}: it takes {bytes} bytes, {ROOM_LEFT} more have to stay free, and {room} are free",
@@ -330,7 +330,7 @@ impl Drill {
 fn lock(database: &Path) -> Result<File> {
     let path = real_path(database).with_added_extension("drill.lock");
     let failed = |error| Error::Io(path.display().to_string(), error);
-    std::fs::create_dir_all(folder(&path)).map_err(failed)?;
+    std::fs::create_dir_all(files::folder(&path)).map_err(failed)?;
     let mut options = File::options();
     let file = options.create(true).truncate(false).write(true);
     let file = file.open(&path).map_err(failed)?;
@@ -338,13 +338,6 @@ fn lock(database: &Path) -> Result<File> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Drill("another one goes on".to_owned())),
         Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-fn folder(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 

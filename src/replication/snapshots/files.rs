@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::fs::TryLockError;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::database::files;
 use crate::replication::Error;
 use crate::replication::Result;
-use crate::replication::snapshots::packing;
 use crate::replication::snapshots::packing::io;
 
 /// What stays free on the disk, in bytes: the site that goes on there needs room.
@@ -32,7 +31,7 @@ impl Files {
     ///
     /// [`Error::Snapshot`] when another process is at it, or less than `bytes` are free.
     pub(super) fn begin(beside: &Path, bytes: u64) -> Result<Self> {
-        let folder = folder(beside);
+        let folder = files::folder(beside);
         std::fs::create_dir_all(folder).map_err(io(folder))?;
         let lock = beside.with_added_extension("snapshot.lock");
         let file = take(&lock)?;
@@ -43,7 +42,7 @@ impl Files {
             _lock: file,
         };
         files.remove();
-        let room = packing::room(folder)?;
+        let room = files::room(folder).map_err(io(folder))?;
         if room < bytes.saturating_add(ROOM_LEFT) {
             return Err(Error::Snapshot(format!(
                 "there is no room in {}: it takes up to {bytes} bytes, {ROOM_LEFT} more have to stay free, and {room} \
@@ -75,24 +74,10 @@ fn take(path: &Path) -> Result<File> {
     let file = options.open(path).map_err(io(path))?;
     match file.try_lock() {
         // Between the opening and the lock another one may have ended and removed it.
-        Ok(()) if is_still(&file, path) => Ok(file),
+        Ok(()) if files::is_still(&file, path) => Ok(file),
         Ok(()) | Err(TryLockError::WouldBlock) => Err(Error::Snapshot(
             "another process makes or fetches one at this moment".to_owned(),
         )),
         Err(TryLockError::Error(error)) => Err(io(path)(error)),
-    }
-}
-
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), path.symlink_metadata()) {
-        (Ok(open), Ok(named)) => open.dev() == named.dev() && open.ino() == named.ino(),
-        _ => false,
-    }
-}
-
-fn folder(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }

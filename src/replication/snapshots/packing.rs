@@ -97,12 +97,6 @@ pub(super) async fn unpack(
     .await
 }
 
-/// How much room there is in a folder for what this user writes, in bytes.
-pub(super) fn room(folder: &Path) -> Result<u64> {
-    let room = rustix::fs::statvfs(folder).map_err(|error| io(folder)(error.into()))?;
-    Ok(room.f_bavail.saturating_mul(room.f_frsize))
-}
-
 pub(super) fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + use<'_> {
     move |error| match error.kind() {
         ErrorKind::StorageFull => {

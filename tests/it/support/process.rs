@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -37,6 +38,8 @@ pub(crate) struct TestProcess {
     child: Child,
     folder: PathBuf,
     log: Arc<Mutex<Vec<String>>>,
+    /// Reads the log, and ends with it.
+    reader: JoinHandle<()>,
     address: String,
     /// Deletes the folder when the process is gone.
     _own_folder: Option<TempDir>,
@@ -99,11 +102,12 @@ impl Builder {
             .spawn()
             .unwrap();
         let log = Arc::default();
-        keep_lines(child.stderr.take().unwrap(), Arc::clone(&log));
+        let reader = keep_lines(child.stderr.take().unwrap(), Arc::clone(&log));
         TestProcess {
             child,
             folder,
             log,
+            reader,
             address: String::new(),
             _own_folder: own_folder,
         }
@@ -166,9 +170,11 @@ impl TestProcess {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it has ended, and all that it said is in the log.
     pub(crate) async fn wait(&mut self, deadline: Duration) -> ExitStatus {
         wait_for("end of the process", deadline, async || {
-            self.child.try_wait().unwrap()
+            let ended = self.child.try_wait().unwrap();
+            ended.filter(|_| self.reader.is_finished())
         })
         .await
     }
@@ -207,12 +213,12 @@ fn command_of(program: &Path, folder: &Path) -> Command {
     command
 }
 
-fn keep_lines(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) {
+fn keep_lines(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             log.lock().unwrap().push(without_colours(&line));
         }
-    });
+    })
 }
 
 fn without_colours(line: &str) -> String {

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::io::BufReader;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What the network does to requests.
@@ -23,6 +24,10 @@ pub(crate) enum Fault {
     HoldsAnswers,
     /// It answers as ever, but for what is read of a replica: that never comes.
     HoldsReplica,
+    /// It delivers what is written to a replica when it [relents](Proxy::relent), and not before.
+    HoldsUploads,
+    /// It delivers the first write of the record of a lease, and never answers it.
+    HoldsFirstRecord,
 }
 
 /// A proxy that passes on one request for each connection; it ends with the test.
@@ -30,7 +35,18 @@ pub(crate) enum Fault {
 pub(crate) struct Proxy {
     port: u16,
     puts: Arc<AtomicUsize>,
+    relents: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+/// What all connections have in common.
+#[derive(Clone, Debug)]
+struct Network {
+    server: String,
+    fault: Fault,
+    puts: Arc<AtomicUsize>,
+    records: Arc<AtomicUsize>,
+    relents: watch::Receiver<bool>,
 }
 
 impl Proxy {
@@ -39,17 +55,34 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let puts = Arc::<AtomicUsize>::default();
-        let counted = Arc::clone(&puts);
+        let relents = watch::Sender::new(false);
+        let network = Network {
+            server,
+            fault,
+            puts: Arc::clone(&puts),
+            records: Arc::default(),
+            relents: relents.subscribe(),
+        };
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass_on(client, server.clone(), fault, Arc::clone(&counted)));
+                tokio::spawn(pass_on(client, network.clone()));
             }
         });
-        Self { port, puts, task }
+        Self {
+            port,
+            puts,
+            relents,
+            task,
+        }
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on it delivers what it held.
+    pub(crate) fn relent(&self) {
+        self.relents.send_replace(true);
     }
 
     /// How many PUTs have come.
@@ -64,23 +97,31 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass_on(client: TcpStream, server: String, fault: Fault, puts: Arc<AtomicUsize>) {
+async fn pass_on(client: TcpStream, mut network: Network) {
     let mut client = BufReader::new(client);
-    let Some((head, body)) = request(&mut client, fault).await else {
+    let Some((head, body)) = request(&mut client, network.fault).await else {
         return;
     };
     let is_put = head.starts_with("PUT ");
-    let is_of_replica = head.starts_with("GET ") && head.contains(".ltx");
-    let number = is_put.then(|| puts.fetch_add(1, Ordering::Relaxed));
-    let mut upstream = TcpStream::connect(server).await.unwrap();
+    let is_of_replica = head.contains(".ltx");
+    let is_read = head.starts_with("GET ");
+    let number = is_put.then(|| network.puts.fetch_add(1, Ordering::Relaxed));
+    let is_record = is_put && head.contains("lease.json");
+    let record = is_record.then(|| network.records.fetch_add(1, Ordering::Relaxed));
+    if network.fault == Fault::HoldsUploads && is_put && is_of_replica {
+        // It fails when the test is over.
+        let _ = network.relents.wait_for(|relents| *relents).await;
+    }
+    let mut upstream = TcpStream::connect(network.server).await.unwrap();
     upstream.write_all(head.as_bytes()).await.unwrap();
     upstream.write_all(&body).await.unwrap();
     let mut answer = Vec::new();
     upstream.read_to_end(&mut answer).await.unwrap();
-    match fault {
+    match network.fault {
         Fault::DropsFirstAnswer if number == Some(0) => return,
         Fault::HoldsAnswers if is_put => std::future::pending().await,
-        Fault::HoldsReplica if is_of_replica => std::future::pending().await,
+        Fault::HoldsReplica if is_read && is_of_replica => std::future::pending().await,
+        Fault::HoldsFirstRecord if record == Some(0) => std::future::pending().await,
         _ => {}
     }
     // Who does not want the answer any more has gone.
