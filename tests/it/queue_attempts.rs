@@ -209,7 +209,6 @@ async fn finish_in_a_transaction_that_is_rolled_back_finishes_nothing() {
 #[tokio::test]
 async fn what_follows_a_job_is_enqueued_with_its_end() {
     let stage = Stage::new(Clock::system(), |attempt, part| async move {
-        let _running = attempt.begin(part.clone());
         if part == "first" {
             let here = attempt.clone();
             let write = attempt.database.write(move |tx| {
@@ -218,10 +217,16 @@ async fn what_follows_a_job_is_enqueued_with_its_end() {
             });
             write.await?;
         }
+        attempt.act(part).await;
         Ok(Outcome::Complete)
     })
     .await;
     stage.enqueue(play("first")).await;
+    let work = stage.work(workers(1));
+    stage.has_begun(1).await;
+    // The process dies after the commit, and before the job has returned.
+    work.kill().await;
+    stage.let_go(10);
     stage.drain().await;
     assert_eq!(stage.begun(), ["first", "second"]);
 }

@@ -343,25 +343,3 @@ async fn a_job_over_its_rate_holds_no_place_of_its_concurrency_key() {
     stage.drain().await;
     assert_eq!(stage.begun(), ["one", "three", "two"]);
 }
-
-#[tokio::test]
-async fn a_short_stretch_of_a_key_does_not_forget_the_starts_of_a_long_one() {
-    let clock = held();
-    let stage = Stage::quick(clock.clone()).await;
-    let (second, hour) = (Duration::from_secs(1), Duration::from_hours(1));
-    stage.enqueue(play("long").rate("key", 1, hour)).await;
-    stage.worker(workers(1)).drain().await.unwrap();
-    clock.advance(second * 2);
-    stage.enqueue(play("short").rate("key", 1, second)).await;
-    stage.worker(workers(1)).drain().await.unwrap();
-    clock.advance(hour - second * 3);
-    // Both are within the hour.
-    stage
-        .enqueue(play("two of them").rate("key", 2, hour))
-        .await;
-    stage.worker(workers(1)).drain().await.unwrap();
-    assert_eq!(stage.begun(), ["long", "short"]);
-    clock.advance(second);
-    stage.worker(workers(1)).drain().await.unwrap();
-    assert_eq!(stage.begun(), ["long", "short", "two of them"]);
-}
