@@ -19,6 +19,7 @@ mod request;
 mod round;
 mod schedule;
 mod settings;
+mod shares;
 mod state;
 mod store;
 mod wake;

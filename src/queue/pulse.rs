@@ -91,7 +91,12 @@ impl Pulse {
                     beaten = Instant::now();
                     has_others = !look.others.is_empty();
                     self.wake.has_others(has_others);
+                    // Before anybody here can claim it again.
                     self.heed(&look, &held);
+                    if look.unparked + look.let_go > 0 || look.rescued != Rescued::default() {
+                        tell_of(look.rescued);
+                        self.wake.wake();
+                    }
                     self.bury(&look.others, &mut seen).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "no heartbeat"),
@@ -123,17 +128,14 @@ impl Pulse {
                 unparked: workers::unpark(tx, worker, &kinds)?,
             })
         });
-        let look = look.await?;
-        if look.unparked + look.let_go > 0 || look.rescued != Rescued::default() {
-            tell_of(look.rescued);
-            self.wake.wake();
-        }
-        Ok(look)
+        look.await
     }
 
     /// Breaks off what is not ours any more, and asks those to end that are to be cancelled.
     fn heed(&self, look: &Look, before: &[(i64, Arc<Grip>)]) {
-        let held: HashMap<i64, &Held> = look.held.iter().map(|held| (held.id, held)).collect();
+        // Who is not in the table any more holds nothing: what it ran is put back in the same transaction.
+        let own = look.held.iter().filter(|_| look.is_known);
+        let held: HashMap<i64, &Held> = own.map(|held| (held.id, held)).collect();
         for (job, grip) in before {
             let row = held.get(job).filter(|row| row.claims == grip.claims);
             match row {

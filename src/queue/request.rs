@@ -73,9 +73,9 @@ pub(super) enum Scope {
 pub enum Conflict {
     /// The other one stays as it is.
     Keep,
-    /// The other one gets these arguments, if it is not running.
+    /// The other one gets these arguments, if it waits or is parked; one that runs stays as it is.
     Replace,
-    /// The other one gets these arguments and this time, if it is not running.
+    /// The other one gets these arguments and this time, if it waits or is parked; one that runs stays as it is.
     Postpone,
 }
 
@@ -151,7 +151,8 @@ impl Concurrency {
 impl Rate {
     /// At most `at_most` starts of jobs with this key within any `per`; 0 is taken for 1, and for 1 ms.
     ///
-    /// The last `at_most` starts are kept for each key, so thousands are better said as fewer within a shorter time.
+    /// The starts of a `per` are kept for each key, so thousands are better said as fewer within a shorter time. Jobs of
+    /// a key should agree on it: of several, each start is remembered for the shortest.
     #[must_use]
     pub fn new(key: impl Into<String>, at_most: u32, per: Duration) -> Self {
         Self {

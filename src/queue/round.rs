@@ -9,12 +9,15 @@ use std::sync::Arc;
 use crate::database;
 use crate::database::Transaction;
 use crate::queue::settings::QueueSettings;
+use crate::queue::shares::Due;
+use crate::queue::shares::Shares;
 use crate::queue::store::claim;
 use crate::queue::store::claim::Claimed;
 use crate::queue::store::claim::Claimer;
 use crate::queue::store::finish;
 use crate::queue::store::finish::End;
 use crate::queue::store::limits;
+use crate::queue::store::set_back;
 use crate::queue::store::workers;
 
 /// A suspect waits so long for a moment when nothing else runs; then nothing else is begun before it.
@@ -38,6 +41,10 @@ pub(super) struct Round {
     /// Whether what runs is a suspect, beside which nothing may run.
     pub(super) is_alone: bool,
     pub(super) is_mixed: bool,
+    /// What each queue has had lately.
+    pub(super) shares: Shares,
+    /// When the last round was, in milliseconds since 1970; 0 before the first.
+    pub(super) last: i64,
     pub(super) ended: Arc<Vec<(Claimed, End)>>,
     /// The claims that are known here, where the answer of a round may have been lost.
     pub(super) in_doubt: Option<Arc<HashSet<(i64, i64)>>>,
@@ -52,7 +59,10 @@ pub(super) struct Outcome {
     pub(super) is_alone: bool,
     pub(super) is_mixed: bool,
     pub(super) has_others: bool,
-    /// When the next one is due, in milliseconds since 1970.
+    /// What each queue has had by now.
+    pub(super) shares: Shares,
+    /// When this was, and when the next one is due, in milliseconds since 1970.
+    pub(super) now: i64,
     pub(super) due: Option<i64>,
 }
 
@@ -61,6 +71,8 @@ impl Round {
         let mut outcome = Outcome {
             worker: self.worker,
             is_mixed: self.is_mixed,
+            shares: self.shares.clone(),
+            now: tx.now_ms(),
             ..Outcome::default()
         };
         // One that was taken for dead must not claim by a name that nobody watches any more.
@@ -138,7 +150,7 @@ impl Round {
             }
         }
         let names = self.names(tx)?;
-        let shares = self.shares(tx, claimer, &names, free)?;
+        let shares = self.shares(tx, claimer, (&names, free), outcome)?;
         for (name, share) in &shares {
             let jobs = claimer.claim(tx, name, *share)?;
             outcome.jobs.extend(jobs);
@@ -146,7 +158,7 @@ impl Round {
         if shares.len() > 1 {
             self.take_what_is_left(tx, claimer, (&names, free), outcome)?;
         }
-        if outcome.jobs.is_empty() && limits::sweep(tx)? > 0 {
+        if outcome.jobs.is_empty() && limits::sweep(tx)? + set_back::mend(tx, self.last)? > 0 {
             outcome.due = Some(now);
             return Ok(());
         }
@@ -177,8 +189,8 @@ impl Round {
         &self,
         tx: &Transaction<'_>,
         claimer: &Claimer<'_>,
-        names: &[String],
-        free: usize,
+        (names, free): (&[String], usize),
+        outcome: &mut Outcome,
     ) -> database::Result<Vec<(String, usize)>> {
         if let [name] = names {
             return Ok(vec![(name.clone(), free.min(self.room(name, &[])))]);
@@ -192,20 +204,13 @@ impl Round {
                 due.push(name);
             }
         }
-        let sum: usize = due.iter().map(|name| self.weight(name)).sum();
-        let mut left = free;
-        let mut shares = Vec::new();
-        for name in due {
-            let fair = (self.workers * self.weight(name)).div_ceil(sum);
-            let running = self.running.get(name).copied().unwrap_or(0);
-            let share = fair
-                .saturating_sub(running)
-                .min(self.room(name, &[]))
-                .min(left);
-            left -= share;
-            shares.push((name.clone(), share));
-        }
-        Ok(shares)
+        let due = due.into_iter().map(|name| Due {
+            name: name.clone(),
+            weight: self.weight(name),
+            running: self.running.get(name).copied().unwrap_or(0),
+            room: self.room(name, &[]),
+        });
+        Ok(outcome.shares.divide(due.collect(), self.workers, free))
     }
 
     /// Gives to whoever can use it what is left when each queue has had its share.

@@ -130,6 +130,8 @@ impl Wake {
             // What it says is always the same.
             while rustix::io::read(watch.get_ref(), &mut buffer).is_ok_and(|read| read > 0) {}
             ready.clear_ready();
+            // A worker with no hand free does not look for a while; what it enqueues till then is to be told.
+            self.has_others(true);
             tokio::time::sleep(QUIET + Duration::from_millis(1)).await;
             self.notify.notify_one();
         }

@@ -37,6 +37,7 @@ use crate::queue::pulse::Pulse;
 use crate::queue::pulse::tell_of;
 use crate::queue::round::Round;
 use crate::queue::settings::QueueSettings;
+use crate::queue::shares::Shares;
 use crate::queue::store::claim::Claimed;
 use crate::queue::store::finish;
 use crate::queue::store::finish::End;
@@ -83,6 +84,10 @@ pub(super) struct Held {
     /// Whether what runs is a suspect, beside which nothing else may run.
     is_alone: bool,
     is_mixed: bool,
+    /// What each queue has had lately.
+    shares: Shares,
+    /// When the last round was, in milliseconds since 1970.
+    last: i64,
     /// Whether the answer of a round was lost, and with it what it may have claimed.
     is_in_doubt: bool,
 }
@@ -258,6 +263,8 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             running,
             is_alone: held.is_alone,
             is_mixed: held.is_mixed,
+            shares: held.shares.clone(),
+            last: held.last,
             ended: Arc::clone(&held.ended),
             in_doubt: held.is_in_doubt.then(|| Arc::new(held.known())),
         }
@@ -270,18 +277,22 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             ..self.plan(held)
         };
         let was_idle = held.running.is_empty();
+        let brings = held.ended.iter().any(|(job, end)| end.brings(job));
         let outcome = self.queue.database.write(move |tx| round.run(tx)).await?;
         self.let_go(held);
         held.is_in_doubt = false;
         held.is_mixed = outcome.is_mixed;
+        held.shares = outcome.shares;
+        held.last = outcome.now;
         held.is_alone = outcome.is_alone || (held.is_alone && !held.running.is_empty());
         pulse.worker.store(outcome.worker, Ordering::Release);
         self.queue.wake.has_others(outcome.has_others);
-        if outcome.has_others && was_idle && !outcome.jobs.is_empty() {
-            // They watch over what runs here.
+        let begins = was_idle && !outcome.jobs.is_empty();
+        if outcome.has_others && (begins || brings) {
+            // They watch over what runs here, and may have a hand free for what waits again.
             self.queue.wake.tell();
         }
-        let is_active = outcome.has_others || (was_idle && !outcome.jobs.is_empty());
+        let is_active = outcome.has_others || begins;
         for job in outcome.jobs {
             self.start(pulse, held, job);
         }

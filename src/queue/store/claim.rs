@@ -21,7 +21,7 @@ use crate::queue::store::workers;
 pub(super) const DEATHS_MAX: u32 = 3;
 
 /// A job that two processes died with is a suspect: it runs alone.
-const DEATHS_SUSPECT: u32 = DEATHS_MAX - 1;
+pub(super) const DEATHS_SUSPECT: u32 = DEATHS_MAX - 1;
 
 /// A claim looks so often for jobs in place of those that may not run now; then it is the next one's turn.
 const LOOKS: u32 = 8;

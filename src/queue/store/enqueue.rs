@@ -65,7 +65,8 @@ pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result
         // Only a unique key can be in the way.
         return Err(rusqlite::Error::QueryReturnedNoRows.into());
     };
-    let (holder, is_over) = holder(tx, key)?;
+    let period = bound.and_then(|(_, until)| until).map(|until| until - now);
+    let (holder, is_over) = holder(tx, key, period)?;
     if is_over {
         release(tx, holder)?;
         let id = insert()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
@@ -191,7 +192,16 @@ fn bound(unique: &Unique, now: i64) -> (u8, Option<i64>) {
 }
 
 /// Who holds a unique key, and whether its time is over.
-fn holder(tx: &Transaction<'_>, key: &str) -> rusqlite::Result<(i64, bool)> {
+///
+/// One that was enqueued at a time that has not come yet binds for a period from now on: the clock was set back.
+fn holder(tx: &Transaction<'_>, key: &str, period: Option<i64>) -> rusqlite::Result<(i64, bool)> {
+    if let Some(period) = period {
+        tx.prepare_cached(
+            "UPDATE jobs SET unique_until = ?2 + ?3
+             WHERE unique_key = ?1 AND binds = 1 AND enqueued_at > ?2 AND unique_until > ?2 + ?3",
+        )?
+        .execute(params![key, tx.now_ms(), period])?;
+    }
     tx.prepare_cached(
         "SELECT id, coalesce(unique_until <= ?2, 0) AND unique_scope = 2
          FROM jobs WHERE unique_key = ?1 AND binds = 1",
@@ -207,7 +217,7 @@ fn release(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Changes a job that waits; says whether it does.
+/// Changes a job that waits or is parked; says whether it does.
 fn replace(
     tx: &Transaction<'_>,
     id: i64,
@@ -216,8 +226,10 @@ fn replace(
 ) -> rusqlite::Result<bool> {
     let changed = tx
         .prepare_cached(
-            "UPDATE jobs SET arguments = ?2, run_at = coalesce(?3, run_at), cursor = NULL
-             WHERE id = ?1 AND state IN ('available', 'retryable')",
+            // What was parked may have been so for its arguments.
+            "UPDATE jobs SET arguments = ?2, run_at = coalesce(?3, run_at), cursor = NULL,
+                 state = CASE WHEN state <> 'parked' THEN state WHEN attempt > 0 THEN 'retryable' ELSE 'available' END
+             WHERE id = ?1 AND state IN ('available', 'retryable', 'parked')",
         )?
         .execute(params![id, arguments, run_at])?;
     Ok(changed == 1)

@@ -9,6 +9,7 @@ use rusqlite::params;
 use crate::database::Transaction;
 use crate::queue::store::claim::Claimed;
 use crate::queue::store::claim::DEATHS_MAX;
+use crate::queue::store::claim::DEATHS_SUSPECT;
 use crate::queue::store::claim::Limit;
 use crate::queue::store::cut;
 use crate::queue::store::limits;
@@ -40,6 +41,13 @@ pub(in crate::queue) enum End {
     Park {
         error: String,
     },
+}
+
+impl End {
+    /// Whether there may be something to claim after it: the job itself, or one that waited for its place.
+    pub(in crate::queue) fn brings(&self, job: &Claimed) -> bool {
+        job.limit.is_some() || matches!(self, Self::Retry { .. } | Self::PutBack { .. })
+    }
 }
 
 /// Records how an attempt ended; says whether the claim was still there.
@@ -326,12 +334,14 @@ fn set_aside(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// It keeps its place before what came after it. A suspect waits for its turn from now on.
 fn put_back(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "UPDATE jobs
-         SET state = 'available', deaths = deaths + 1, attempt = attempt - 1, run_at = ?1, worker = NULL
+         SET state = 'available', deaths = deaths + 1, attempt = attempt - 1, worker = NULL,
+             run_at = CASE WHEN deaths + 1 < ?3 THEN min(run_at, ?1) ELSE ?1 END
          WHERE id = ?2",
     )?
-    .execute(params![tx.now_ms(), id])?;
+    .execute(params![tx.now_ms(), id, DEATHS_SUSPECT])?;
     Ok(())
 }

@@ -4,6 +4,7 @@ pub(super) mod claim;
 pub(super) mod enqueue;
 pub(super) mod finish;
 pub(super) mod limits;
+pub(super) mod set_back;
 pub(super) mod workers;
 
 use std::collections::BTreeMap;

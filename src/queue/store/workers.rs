@@ -8,6 +8,7 @@ use crate::queue::store::claim::Limit;
 use crate::queue::store::finish::Dead;
 use crate::queue::store::finish::Rescued;
 use crate::queue::store::finish::rescue;
+use crate::queue::store::set_back;
 
 /// Another worker, as the table has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(in crate::queue) fn enter(
         .execute(params![name, kinds, tx.now_ms()])?;
     let id = tx.last_insert_rowid();
     unpark(tx, id, kinds)?;
+    set_back::mend(tx, 0)?;
     Ok(id)
 }
 

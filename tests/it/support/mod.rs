@@ -21,6 +21,7 @@ pub(crate) mod s3;
 pub(crate) mod search;
 pub(crate) mod site;
 pub(crate) mod sources;
+pub(crate) mod stage;
 pub(crate) mod targets;
 pub(crate) mod ticks;
 pub(crate) mod tmpfs;
