@@ -131,6 +131,8 @@ impl Wake {
             while rustix::io::read(watch.get_ref(), &mut buffer).is_ok_and(|read| read > 0) {}
             ready.clear_ready();
             tokio::time::sleep(QUIET + Duration::from_millis(1)).await;
+            // A worker without a free hand, or with none at all, does not look who came.
+            self.has_others(true);
             self.notify.notify_one();
         }
     }
