@@ -14,12 +14,12 @@ use crate::queue::Queue;
 use crate::queue::State;
 use crate::queue::Worker;
 use crate::queue::hands::Grip;
+use crate::queue::run::run;
 use crate::queue::store;
 use crate::queue::store::claim::Claimed;
 use crate::queue::store::finish;
 use crate::queue::store::finish::End;
 use crate::queue::store::workers;
-use crate::queue::worker::run;
 
 /// So many jobs are run by one drain: more means that they bring forth one another without end.
 const JOBS_MAX: usize = 10_000;

@@ -9,6 +9,7 @@
 
 mod attempt;
 mod drain;
+mod entering;
 mod error;
 mod hands;
 mod job;
@@ -18,6 +19,7 @@ mod presence;
 mod pulse;
 mod request;
 mod round;
+mod run;
 mod schedule;
 mod settings;
 mod shares;

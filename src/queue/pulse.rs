@@ -108,7 +108,9 @@ impl Pulse {
                     jobs = held.len(),
                     "no sign of life could be given: the jobs are broken off"
                 );
-                held.iter().for_each(|(_, grip)| grip.break_off());
+                for (_, grip) in &held {
+                    grip.break_off();
+                }
             }
         }
     }
@@ -141,9 +143,8 @@ impl Pulse {
             match row {
                 Some(row) if row.is_to_be_cancelled && grip.stop.is_cancelled() => grip.break_off(),
                 Some(row) if row.is_to_be_cancelled => grip.stop.cancel(),
-                Some(_) => {}
                 None if grip.is_to_be_there() => grip.break_off(),
-                None => {}
+                Some(_) | None => {}
             }
         }
         if !look.is_known {
@@ -179,7 +180,7 @@ impl Pulse {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the jobs of a dead process are not put back yet")
+                    tracing::warn!(%error, "the jobs of a dead process are not put back yet");
                 }
             }
         }

@@ -122,9 +122,9 @@ impl Round {
             met_foreign: Cell::new(false),
             only_json: self.only_json.as_deref(),
         };
-        let claimed = self.claim_with(tx, &claimer, free, outcome);
+        let result = self.claim_with(tx, &claimer, free, outcome);
         outcome.is_mixed |= claimer.met_foreign.get();
-        claimed
+        result
     }
 
     fn claim_with(

@@ -104,7 +104,7 @@ impl Wake {
         if let Err(error) = self.watch().await {
             tracing::warn!(%error, "jobs of other processes are found only every `queue.poll_ms`");
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Elsewhere they are found when the worker looks next.

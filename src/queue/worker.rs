@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -22,20 +21,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::database;
-use crate::database::BoxError;
 use crate::queue::Attempt;
-use crate::queue::Error;
 use crate::queue::Queue;
 use crate::queue::Settings;
 use crate::queue::attempt::Claim;
+use crate::queue::entering::name;
 use crate::queue::hands::Grip;
 use crate::queue::job::Jobs;
 use crate::queue::job::Kind;
-use crate::queue::job::Outcome;
-use crate::queue::presence::Presence;
 use crate::queue::pulse::Pulse;
-use crate::queue::pulse::tell_of;
 use crate::queue::round::Round;
+use crate::queue::run::failed;
+use crate::queue::run::no_backoff;
+use crate::queue::run::run;
 use crate::queue::settings::QueueSettings;
 use crate::queue::shares::Shares;
 use crate::queue::store::claim::Claimed;
@@ -44,16 +42,13 @@ use crate::queue::store::finish::End;
 use crate::queue::store::workers;
 
 /// How long to wait before the queue is asked again after the database refused.
-const REFUSED_WAIT: Duration = Duration::from_millis(500);
+pub(super) const REFUSED_WAIT: Duration = Duration::from_millis(500);
 
 /// How often the end of the jobs is tried to be recorded at the stop.
 const RECORD_TRIES: u32 = 5;
 
 /// So often the other tasks are let run before the next round.
 const GATHER: u32 = 4;
-
-/// The pause before a job whose `backoff` panics.
-const BACKOFF_WAIT: Duration = Duration::from_hours(1);
 
 /// How many workers this process has had.
 static OWNERS: AtomicU64 = AtomicU64::new(1);
@@ -172,59 +167,6 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             }
         }
         self.end(pulse, held).await;
-    }
-
-    /// Enters this worker among those of the file, and puts back what is left of the dead.
-    async fn enter(&self) -> (Option<Presence>, i64) {
-        let mut is_told = false;
-        loop {
-            let error = match self.try_to_enter().await {
-                Ok(entered) => return entered,
-                Err(error) => error,
-            };
-            // That one is said already, and to be mended first.
-            let is_known = matches!(error, Error::Database(database::Error::Damaged));
-            if !is_told && !is_known {
-                is_told = true;
-                tracing::error!(%error, "no job is run yet: the worker cannot be entered");
-            }
-            tokio::time::sleep(REFUSED_WAIT).await;
-        }
-    }
-
-    async fn try_to_enter(&self) -> Result<(Option<Presence>, i64), Error> {
-        let presence = Presence::open(self.queue.database.path());
-        let presence = presence.inspect_err(|error| {
-            tracing::warn!(%error, "it is not known whether other processes run jobs; none is taken for dead before its time");
-        });
-        let presence = presence.ok();
-        let is_alone = presence
-            .as_ref()
-            .is_some_and(|it| it.is_alone().unwrap_or(false));
-        let presence = if is_alone {
-            presence
-        } else {
-            share(presence).await
-        };
-        let (name, kinds) = (name(), Arc::clone(&self.kinds_json));
-        let entered = self.queue.database.write(move |tx| {
-            let rescued = if is_alone {
-                workers::clear(tx)?
-            } else {
-                workers::orphans(tx)?
-            };
-            Ok((rescued, workers::enter(tx, &name, &kinds)?))
-        });
-        let (rescued, worker) = entered.await?;
-        tell_of(rescued);
-        self.queue.wake.tell();
-        // Nothing is claimed before: in this moment another one may be alone.
-        let presence = if is_alone {
-            share(presence).await
-        } else {
-            presence
-        };
-        Ok((presence, worker))
     }
 
     fn pulse(&self, worker: i64) -> Pulse {
@@ -512,102 +454,4 @@ impl Held {
         let all = running.chain(ended);
         all.map(|job| (job.id, job.claims)).collect()
     }
-}
-
-/// Shares the lock of those who run jobs; off the runtime's threads, since another one may be alone for a moment.
-async fn share(presence: Option<Presence>) -> Option<Presence> {
-    let presence = presence?;
-    let shared = tokio::task::spawn_blocking(move || {
-        presence
-            .share()
-            .inspect_err(|error| tracing::warn!(%error, "the lock of those who run jobs"))
-            .map(|()| presence)
-    });
-    shared.await.ok()?.ok()
-}
-
-/// What this process is called among the workers.
-fn name() -> Arc<str> {
-    format!("process {}", std::process::id()).into()
-}
-
-/// Runs one job to its end.
-pub(super) fn run<C: Clone + Send + Sync + 'static>(
-    kind: &Kind<C>,
-    job: &Claimed,
-    attempt: Attempt<C>,
-    grip: Arc<Grip>,
-) -> impl Future<Output = End> + Send + use<C> {
-    let (start, backoff) = (kind.start, kind.backoff);
-    let timeout = job.timeout_ms.map_or(kind.timeout, Duration::from_millis);
-    let (number, attempts_max) = (job.attempt, job.attempts_max);
-    let arguments = job.arguments.clone();
-    async move {
-        let work = match start(&arguments, attempt) {
-            Ok(work) => work,
-            Err(error) => return parked(&error),
-        };
-        let ended = tokio::select! {
-            biased;
-            () = grip.lost.cancelled() => {
-                tracing::warn!("broken off: it is not this worker's any more, or is cancelled");
-                return End::PutBack { wait: Duration::ZERO };
-            }
-            ended = tokio::time::timeout(timeout, work) => ended,
-        };
-        if !grip.is_to_be_there() {
-            tracing::debug!("completed by itself");
-            return End::Complete;
-        }
-        let result: Result<Outcome, BoxError> =
-            ended.unwrap_or_else(|_| Err(format!("it took longer than {timeout:?}").into()));
-        match result {
-            Ok(outcome) => succeeded(outcome),
-            Err(error) => failed(
-                number,
-                attempts_max,
-                backoff,
-                database::chain(error.as_ref()),
-            ),
-        }
-    }
-}
-
-fn succeeded(outcome: Outcome) -> End {
-    match outcome {
-        Outcome::Complete => {
-            tracing::debug!("completed");
-            End::Complete
-        }
-        Outcome::Snooze(wait) => {
-            tracing::debug!(?wait, "snoozed");
-            End::PutBack { wait }
-        }
-        Outcome::Cancel(reason) => {
-            tracing::info!(reason, "cancelled");
-            End::Cancel { reason }
-        }
-    }
-}
-
-fn failed(attempt: u32, attempts_max: u32, backoff: fn(u32) -> Duration, error: String) -> End {
-    if attempt >= attempts_max {
-        tracing::error!(error, "discarded: it has no attempt left");
-        return End::Discard { error };
-    }
-    // The site's code, which may panic; the worker must not.
-    let wait = catch_unwind(|| backoff(attempt)).unwrap_or(BACKOFF_WAIT);
-    tracing::warn!(error, ?wait, "failed and will be tried again");
-    End::Retry { wait, error }
-}
-
-/// The arguments do not fit the type: another version of the program may know them.
-fn parked(error: &serde_json::Error) -> End {
-    let error = format!("its arguments cannot be read: {error}");
-    tracing::error!(error, "parked: it waits for a program that knows it");
-    End::Park { error }
-}
-
-fn no_backoff(_attempt: u32) -> Duration {
-    Duration::ZERO
 }

@@ -155,11 +155,9 @@ impl Claimer<'_> {
             }
             return Ok(None);
         }
-        if job.limit.is_some() || job.rate.is_some() {
-            if let Some(hinders) = limits::hinders(tx, &job)? {
-                limits::block(tx, &job, &hinders)?;
-                return Ok(None);
-            }
+        if let Some(hinders) = limits::hinders(tx, &job)? {
+            limits::block(tx, &job, &hinders)?;
+            return Ok(None);
         }
         tx.prepare_cached(
             "UPDATE jobs

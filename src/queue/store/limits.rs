@@ -25,20 +25,16 @@ pub(super) fn hinders(tx: &Transaction<'_>, job: &Claimed) -> rusqlite::Result<O
     let Some(rate) = &job.rate else {
         return Ok(None);
     };
-    match open_at(tx, &rate.key, rate.at_most, rate.per_ms)? {
-        Some(open_at) => {
-            tx.prepare_cached(
-                "INSERT INTO rates (key, open_at, rate_ms) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (key) DO UPDATE SET open_at = excluded.open_at, rate_ms = excluded.rate_ms",
-            )?
-            .execute(params![rate.key, open_at, rate.per_ms])?;
-            Ok(Some(format!("r:{}", rate.key)))
-        }
-        None => {
-            started(tx, rate)?;
-            Ok(None)
-        }
-    }
+    let Some(open_at) = open_at(tx, &rate.key, rate.at_most, rate.per_ms)? else {
+        started(tx, rate)?;
+        return Ok(None);
+    };
+    tx.prepare_cached(
+        "INSERT INTO rates (key, open_at, rate_ms) VALUES (?1, ?2, ?3)
+         ON CONFLICT (key) DO UPDATE SET open_at = excluded.open_at, rate_ms = excluded.rate_ms",
+    )?
+    .execute(params![rate.key, open_at, rate.per_ms])?;
+    Ok(Some(format!("r:{}", rate.key)))
 }
 
 /// Lets a job that is due wait for a limit.
