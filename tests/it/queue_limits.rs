@@ -57,14 +57,16 @@ async fn a_limit_is_used_to_the_full() {
             .enqueue(play(format!("{number}")).concurrency("key", 3))
             .await;
     }
-    for done in 0..=2 {
-        stage.has_begun(3 + done * 3).await;
+    for begun in 3..=9 {
+        stage.has_begun(begun).await;
         wait_for("three that run", SOON, async || {
             (stage.running() == 3).then_some(())
         })
         .await;
-        stage.let_go(3);
+        // One ends; its place is taken while the others still run.
+        stage.let_go(1);
     }
+    stage.let_go(2);
     stage.is_done().await;
     assert_eq!(stage.peak(), 3);
     work.stop().await;
