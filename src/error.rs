@@ -73,14 +73,17 @@ pub enum Error {
     /// A check found something wrong; the report says what.
     #[error("{0}")]
     Unsound(String),
+    /// The arguments do not go with the settings.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl Error {
-    /// The program's exit code: 2 for wrong settings, as for wrong arguments, and 1 for all else.
+    /// The program's exit code: 2 for wrong settings and arguments, and 1 for all else.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Usage(_) => 2,
             _ => 1,
         }
     }

@@ -1,8 +1,10 @@
 //! The pieces of a site, and its life: open, serve, stop.
 
 mod lock;
+mod sign;
 mod site;
 mod start;
+mod work;
 
 use std::fmt;
 use std::path::Path;
@@ -43,6 +45,8 @@ pub use self::site::Site;
 pub(crate) use self::start::answers;
 pub(crate) use self::start::replicate;
 pub(crate) use self::start::start;
+pub(crate) use self::work::Share;
+pub(crate) use self::work::work;
 
 use self::site::OnDamage;
 
@@ -199,7 +203,7 @@ impl<S: Section> App<S> {
         if let Some(name) = self.schedule.names().find(|name| !self.jobs.contains(name)) {
             return Err(Error::UnknownJob(name));
         }
-        let database = Database::open_behind(&config.database, clock.clone(), fence)?;
+        let database = Database::open_behind(&config.database, clock.clone(), fence.clone())?;
         if is_same(&config.database.path, &config.cache.path) {
             return Err(Error::SameFile(config.database.path));
         }
@@ -239,6 +243,7 @@ impl<S: Section> App<S> {
             scheduler,
             snapshots,
             context,
+            fence,
             stop_time: config.server.stop(),
         })
     }

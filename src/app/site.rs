@@ -10,8 +10,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::sign;
 use crate::context::Context;
 use crate::database::Damage;
+use crate::database::Fence;
 use crate::database::Keeper;
 use crate::error::Error;
 use crate::error::Result;
@@ -48,6 +50,8 @@ pub struct Site<S = NoSettings> {
     pub(super) scheduler: Scheduler,
     pub(super) maintenance: Maintenance,
     pub(super) snapshots: Option<Snapshots>,
+    /// Until when it may write, for those who run jobs beside it.
+    pub(super) fence: Fence,
     pub(super) stop_time: Duration,
 }
 
@@ -142,6 +146,11 @@ impl<S: Section> Site<S> {
             });
         }
         let database = self.context.database;
+        let (path, fence, token) = (database.path().to_owned(), self.fence, stop.clone());
+        parts.spawn(async move {
+            sign::show(&path, &fence, token).await;
+            "sign"
+        });
         let token = stop.clone();
         parts.spawn(async move {
             worker.run(token).await;

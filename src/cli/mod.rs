@@ -11,6 +11,7 @@ mod migrate;
 mod recover;
 mod replicate;
 mod restore;
+mod work;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -75,8 +76,10 @@ enum Command {
         #[arg(long)]
         full: bool,
     },
-    /// Print how many jobs there are in each state
-    Jobs,
+    /// Run jobs of a site that another process on this disk serves
+    Work(work::Arguments),
+    /// Count the jobs, or list, show, retry, discard and cancel them; pause queues
+    Jobs(jobs::Arguments),
     /// Ask the running site whether it is up, for the health check of a container
     Health,
 }
@@ -124,7 +127,8 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Recover { to } => recover::run(&app, &config, to),
             Command::Restore(arguments) => restore::run(&config, &arguments).await,
             Command::Check { full } => check::run(&config, full).await,
-            Command::Jobs => jobs::run(&app, &config).await,
+            Command::Work(arguments) => work::run(app, config, arguments).await,
+            Command::Jobs(arguments) => jobs::run(&app, &config, arguments).await,
             Command::Config | Command::Health => Ok(()),
         }
     });

@@ -65,6 +65,13 @@ impl Fence {
         self.0.store(SHUT, Ordering::Release);
     }
 
+    /// Until when this process may write, by [`now`](Self::now), as far as is known; `None` if that has no end.
+    #[must_use]
+    pub fn until(&self) -> Option<Duration> {
+        let until = self.0.load(Ordering::Acquire);
+        (until != ALWAYS).then(|| Duration::from_nanos(until))
+    }
+
     /// Whether this process may write now.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -51,6 +51,30 @@ pub enum Error {
         /// The job.
         id: i64,
     },
+    /// A schedule's expression cannot be read.
+    #[error("the schedule of {kind}: {expression:?} is not a cron expression: {reason}")]
+    Cron {
+        /// The job's name.
+        kind: &'static str,
+        /// What was given.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A job cannot run again, since another has its unique key by now.
+    #[error("job {id} cannot run again: job {holder} has its unique key now")]
+    Taken {
+        /// The job that was to run again.
+        id: i64,
+        /// The one that has the key.
+        holder: i64,
+    },
+    /// No queue can have this name.
+    #[error("the name of a queue has 1 to {bytes_max} bytes")]
+    QueueName {
+        /// The limit, [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX).
+        bytes_max: usize,
+    },
     /// An entry of the schedule is wrong, or there is none of a name.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),

@@ -133,6 +133,8 @@ impl Wake {
             // A worker with no hand free does not look for a while; what it enqueues till then is to be told.
             self.has_others(true);
             tokio::time::sleep(QUIET + Duration::from_millis(1)).await;
+            // A worker without a free hand, or with none at all, does not look who came.
+            self.has_others(true);
             self.notify.notify_one();
         }
     }

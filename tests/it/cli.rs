@@ -33,7 +33,8 @@ fn help_names_every_command() {
     let help = run(folder().path(), &["--help"], &[]);
     assert_eq!(help.code, Some(0));
     for command in [
-        "serve", "migrate", "config", "check", "backup", "recover", "restore", "jobs", "health",
+        "serve", "migrate", "config", "check", "backup", "recover", "restore", "jobs", "work",
+        "health",
     ] {
         assert!(
             help.out.contains(&format!("\n  {command} ")),
@@ -260,7 +261,7 @@ fn jobs_counts_by_state() {
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .collect();
     assert_eq!(lines[0], ["available", "0"]);
-    assert_eq!(lines.len(), 6, "{}", jobs.out);
+    assert_eq!(lines.len(), 7, "{}", jobs.out);
 }
 
 #[tokio::test]

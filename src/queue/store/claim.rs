@@ -1,7 +1,6 @@
 //! What is taken to be run.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
@@ -10,8 +9,8 @@ use rusqlite::params;
 
 use crate::database::Transaction;
 use crate::queue::state::Priority;
-use crate::queue::store::finish::block;
-use crate::queue::store::finish::park;
+use crate::queue::store::finish::free;
+use crate::queue::store::finish::park_waiting;
 use crate::queue::store::limits;
 use crate::queue::store::workers;
 
@@ -41,8 +40,6 @@ pub(in crate::queue) struct Claimed {
     pub(in crate::queue) limit: Option<Limit>,
     pub(in crate::queue) rate: Option<PerTime>,
     pub(in crate::queue) cursor: Option<String>,
-    run_at: i64,
-    unique_scope: Option<u8>,
 }
 
 /// A limit of what runs at a time, as it is in the table.
@@ -58,32 +55,6 @@ pub(in crate::queue) struct PerTime {
     pub(in crate::queue) key: String,
     pub(in crate::queue) at_most: u32,
     pub(in crate::queue) per_ms: i64,
-}
-
-/// `unique_scope` of a key that binds until a worker starts the job.
-const UNTIL_STARTED: u8 = 1;
-
-/// How many of each limited key have been taken and are not decided on: in the table they run.
-#[derive(Default)]
-struct Undecided(HashMap<String, i64>);
-
-impl Undecided {
-    fn of(taken: &[Claimed]) -> Self {
-        let mut undecided = HashMap::new();
-        for limit in taken.iter().filter_map(|job| job.limit.as_ref()) {
-            *undecided.entry(limit.key.clone()).or_insert(0) += 1;
-        }
-        Self(undecided)
-    }
-
-    /// Takes a job out, and says how many of its key are left.
-    fn decide(&mut self, job: &Claimed) -> i64 {
-        let left = job.limit.as_ref().and_then(|it| self.0.get_mut(&it.key));
-        left.map_or(0, |left| {
-            *left -= 1;
-            *left
-        })
-    }
 }
 
 /// Who claims.
@@ -103,11 +74,7 @@ pub(in crate::queue) struct Claimer<'a> {
 }
 
 const COLUMNS: &str = "id, claims, kind, queue, arguments, attempt, attempts_max, timeout_ms,
-    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor, run_at, unique_scope";
-
-const TAKE: &str = "UPDATE jobs
-     SET state = 'executing', attempt = attempt + 1, claims = claims + 1, worker = ?2, started_at = ?1,
-         cancel_reason = NULL";
+    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor";
 
 impl Claimer<'_> {
     /// Takes up to `count` jobs of a queue that are due, best first; no suspects, and none that a limit keeps back.
@@ -124,16 +91,13 @@ impl Claimer<'_> {
                 if wanted == 0 {
                     return Ok(claimed);
                 }
-                let mut taken = self.take(tx, (queue, priority), wanted)?;
-                let is_all = taken.len() < wanted;
-                taken.sort_unstable_by_key(|job| (job.run_at, job.id));
-                let mut undecided = Undecided::of(&taken);
-                for job in taken {
-                    if self.may_run(tx, &job, &mut undecided)? {
-                        claimed.push(job);
-                    }
+                let due = self.due(tx, (queue, priority), wanted)?;
+                let is_all = due.len() < wanted;
+                for job in due {
+                    claimed.extend(self.take(tx, job)?);
                 }
-                if is_all {
+                // Those of another's kinds would be met again.
+                if is_all || self.met_foreign.get() {
                     break;
                 }
             }
@@ -141,36 +105,28 @@ impl Claimer<'_> {
         Ok(claimed)
     }
 
-    fn take(
+    fn due(
         &self,
         tx: &Transaction<'_>,
         (queue, priority): (&str, Priority),
         count: usize,
     ) -> rusqlite::Result<Vec<Claimed>> {
-        let kinds = if self.is_mixed {
-            "AND kind IN (SELECT value FROM json_each(?7))"
-        } else {
-            "AND ?7 IS NOT NULL"
-        };
+        let kinds = self.known_kinds("?6");
         let mut statement = tx.prepare_cached(&format!(
-            "{TAKE}
-             WHERE id IN (
-                 SELECT id FROM jobs
-                 WHERE state IN ('available', 'retryable') AND blocked_by IS NULL
-                     AND queue = ?3 AND priority = ?4 AND run_at <= ?1 AND deaths < ?6 {kinds}
-                 ORDER BY run_at, id
-                 LIMIT ?5)
-             RETURNING {COLUMNS}"
+            "SELECT {COLUMNS} FROM jobs
+             WHERE state IN ('available', 'retryable') AND blocked_by IS NULL
+                 AND queue = ?1 AND priority = ?2 AND run_at <= ?3 AND deaths < ?4 {kinds}
+             ORDER BY run_at, id
+             LIMIT ?5"
         ))?;
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let rows = statement.query_map(
             params![
-                tx.now_ms(),
-                self.worker,
                 queue,
                 priority as u8,
-                count,
+                tx.now_ms(),
                 DEATHS_SUSPECT,
+                count,
                 self.kinds_json
             ],
             claimed_row,
@@ -178,35 +134,45 @@ impl Claimer<'_> {
         rows.collect()
     }
 
-    /// Whether a claimed job may run here and now; if not, it is put where it waits.
-    fn may_run(
-        &self,
-        tx: &Transaction<'_>,
-        job: &Claimed,
-        undecided: &mut Undecided,
-    ) -> rusqlite::Result<bool> {
-        let undecided = undecided.decide(job);
+    /// Only with other workers about is it worth its time to look at kinds in SQL.
+    fn known_kinds(&self, parameter: &str) -> String {
+        if self.is_mixed {
+            format!("AND kind IN (SELECT value FROM json_each({parameter}))")
+        } else {
+            format!("AND {parameter} IS NOT NULL")
+        }
+    }
+
+    /// Takes a job that is due, if it may run here and now; if not, it is put where it waits.
+    fn take(&self, tx: &Transaction<'_>, job: Claimed) -> rusqlite::Result<Option<Claimed>> {
         if !self.kinds.contains(&job.kind) {
             if workers::know(tx, &job.kind)? {
                 self.met_foreign.set(true);
-                block(tx, job, None)?;
             } else {
-                park(tx, job, "no program that runs jobs knows this kind")?;
+                let error = "no program that runs jobs knows this kind";
+                park_waiting(tx, job.id, self.worker, error)?;
+                free(tx, true, job.limit.as_ref())?;
             }
-            return Ok(false);
+            return Ok(None);
         }
         if job.limit.is_some() || job.rate.is_some() {
-            let hinders = limits::hinders(tx, job, undecided)?;
-            if hinders.is_some() {
-                block(tx, job, hinders)?;
-                return Ok(false);
+            if let Some(hinders) = limits::hinders(tx, &job)? {
+                limits::block(tx, &job, &hinders)?;
+                return Ok(None);
             }
         }
-        if job.unique_scope == Some(UNTIL_STARTED) {
-            tx.prepare_cached("UPDATE jobs SET binds = 0 WHERE id = ?1")?
-                .execute([job.id])?;
-        }
-        Ok(true)
+        tx.prepare_cached(
+            "UPDATE jobs
+             SET state = 'executing', attempt = attempt + 1, claims = claims + 1, worker = ?2, started_at = ?3,
+                 cancel_reason = NULL, binds = CASE WHEN unique_scope = 1 THEN 0 ELSE binds END
+             WHERE id = ?1",
+        )?
+        .execute(params![job.id, self.worker, tx.now_ms()])?;
+        Ok(Some(Claimed {
+            claims: job.claims + 1,
+            attempt: job.attempt + 1,
+            ..job
+        }))
     }
 
     /// When the next job of a queue that is no suspect is due, in milliseconds since 1970.
@@ -215,11 +181,7 @@ impl Claimer<'_> {
         connection: &Connection,
         queue: &str,
     ) -> rusqlite::Result<Option<i64>> {
-        let kinds = if self.is_mixed {
-            "AND kind IN (SELECT value FROM json_each(?4))"
-        } else {
-            "AND ?4 IS NOT NULL"
-        };
+        let kinds = self.known_kinds("?4");
         let mut statement = connection.prepare_cached(&format!(
             "SELECT run_at FROM jobs
              WHERE state IN ('available', 'retryable') AND blocked_by IS NULL
@@ -259,24 +221,21 @@ impl Claimer<'_> {
     ) -> rusqlite::Result<Option<Claimed>> {
         let job = tx
             .prepare_cached(&format!(
-                "{TAKE} WHERE id = (SELECT id FROM jobs WHERE {SUSPECT_BY_NUMBER} AND run_at <= ?1
-                                    ORDER BY run_at, id LIMIT 1)
-                 RETURNING {COLUMNS}"
+                "SELECT {COLUMNS} FROM jobs WHERE {SUSPECT} AND run_at <= ?4 ORDER BY run_at, id LIMIT 1"
             ))?
             .query_row(
                 params![
-                    tx.now_ms(),
-                    self.worker,
                     DEATHS_SUSPECT,
                     self.kinds_json,
-                    self.only_json
+                    self.only_json,
+                    tx.now_ms()
                 ],
                 claimed_row,
             )
             .optional()?;
         match job {
-            Some(job) if !self.may_run(tx, &job, &mut Undecided::default())? => Ok(None),
-            job => Ok(job),
+            Some(job) => self.take(tx, job),
+            None => Ok(None),
         }
     }
 }
@@ -285,26 +244,29 @@ const SUSPECT: &str = "deaths > 0 AND state IN ('available', 'retryable') AND de
     AND kind IN (SELECT value FROM json_each(?2)) AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
     AND queue NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)";
 
-const SUSPECT_BY_NUMBER: &str =
-    "deaths > 0 AND state IN ('available', 'retryable') AND deaths >= ?3
-    AND blocked_by IS NULL AND kind IN (SELECT value FROM json_each(?4))
-    AND (?5 IS NULL OR queue IN (SELECT value FROM json_each(?5)))
-    AND queue NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)";
-
 /// The queues that jobs wait in, without those that are paused.
 pub(in crate::queue) fn queues(tx: &Transaction<'_>) -> rusqlite::Result<Vec<String>> {
-    let mut names = tx.prepare_cached(
-        // From one name to the next, in the index: it does not matter how many jobs a queue has.
-        "WITH RECURSIVE names (name) AS (
-             SELECT min(queue) FROM jobs WHERE state IN ('available', 'retryable') AND blocked_by IS NULL
-             UNION ALL
-             SELECT (SELECT min(queue) FROM jobs
-                     WHERE state IN ('available', 'retryable') AND blocked_by IS NULL AND queue > names.name)
-             FROM names WHERE names.name IS NOT NULL)
-         SELECT name FROM names
-         WHERE name IS NOT NULL AND name NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)",
+    let mut paused = tx.prepare_cached("SELECT name FROM queues WHERE paused_at IS NOT NULL")?;
+    let paused = paused.query_map([], |row| row.get(0))?;
+    let paused: Vec<String> = paused.collect::<Result<_, _>>()?;
+    // From one name to the next, in the index: it does not matter how many jobs a queue has.
+    let mut next = tx.prepare_cached(
+        "SELECT queue FROM jobs
+         WHERE state IN ('available', 'retryable') AND blocked_by IS NULL AND queue > ?1
+         ORDER BY queue LIMIT 1",
     )?;
-    names.query_map([], |row| row.get(0))?.collect()
+    let mut names: Vec<String> = Vec::new();
+    let mut last = String::new();
+    while let Some(name) = next
+        .query_row([&last], |row| row.get::<_, String>(0))
+        .optional()?
+    {
+        last.clone_from(&name);
+        if !paused.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
@@ -335,7 +297,5 @@ fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
             None => None,
         },
         cursor: row.get(13)?,
-        run_at: row.get(14)?,
-        unique_scope: row.get(15)?,
     })
 }

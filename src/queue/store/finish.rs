@@ -101,7 +101,11 @@ pub(in crate::queue) fn complete(
     free(tx, changed == 1, limit)
 }
 
-fn free(tx: &Transaction<'_>, is_ours: bool, limit: Option<&Limit>) -> rusqlite::Result<bool> {
+pub(super) fn free(
+    tx: &Transaction<'_>,
+    is_ours: bool,
+    limit: Option<&Limit>,
+) -> rusqlite::Result<bool> {
     if is_ours && let Some(limit) = limit {
         limits::freed(tx, &limit.key, limit.at_most)?;
     }
@@ -182,26 +186,6 @@ fn note(
     Ok(())
 }
 
-/// Takes a claim back that a limit does not allow, or that is another's to make.
-pub(super) fn block(
-    tx: &Transaction<'_>,
-    job: &Claimed,
-    blocked_by: Option<String>,
-) -> rusqlite::Result<()> {
-    tx.prepare_cached(
-        "UPDATE jobs
-         SET state = CASE WHEN attempt > 1 THEN 'retryable' ELSE 'available' END, attempt = attempt - 1,
-             worker = NULL, blocked_by = ?3
-         WHERE id = ?1 AND claims = ?2 AND state = 'executing'",
-    )?
-    .execute(params![job.id, job.claims, blocked_by])?;
-    // It may have taken the place of another of its key, and waits for something else now.
-    if blocked_by.is_some_and(|by| by.starts_with("r:")) {
-        free(tx, true, job.limit.as_ref())?;
-    }
-    Ok(())
-}
-
 /// Puts a job aside for a program that can run it.
 pub(super) fn park(tx: &Transaction<'_>, job: &Claimed, error: &str) -> rusqlite::Result<bool> {
     let changed = tx
@@ -211,6 +195,18 @@ pub(super) fn park(tx: &Transaction<'_>, job: &Claimed, error: &str) -> rusqlite
         )?
         .execute(params![job.id, job.claims, cut(error)])?;
     free(tx, changed == 1, job.limit.as_ref())
+}
+
+/// Puts a job that waits aside for a program that can run it.
+pub(super) fn park_waiting(
+    tx: &Transaction<'_>,
+    id: i64,
+    worker: i64,
+    error: &str,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE jobs SET state = 'parked', worker = ?2, error = ?3 WHERE id = ?1")?
+        .execute(params![id, worker, error])?;
+    Ok(())
 }
 
 /// Whose jobs are put back.

@@ -13,18 +13,12 @@ use crate::queue::store::claim::PerTime;
 /// So many keys are looked at in one sweep.
 const SWEEP: u32 = 200;
 
-/// The limit that keeps a claimed job from being started, if one does: its name in `blocked_by`.
+/// The limit that keeps a job that is due from being started, if one does: its name in `blocked_by`.
 ///
 /// A start that is allowed is written into the log of its rate.
-///
-/// Of those that run by the table, `undecided` may not: they are looked at after it, and are younger.
-pub(super) fn hinders(
-    tx: &Transaction<'_>,
-    job: &Claimed,
-    undecided: i64,
-) -> rusqlite::Result<Option<String>> {
+pub(super) fn hinders(tx: &Transaction<'_>, job: &Claimed) -> rusqlite::Result<Option<String>> {
     if let Some(limit) = &job.limit
-        && running(tx, &limit.key)? - undecided > i64::from(limit.at_most)
+        && running(tx, &limit.key)? >= i64::from(limit.at_most)
     {
         return Ok(Some(format!("c:{}", limit.key)));
     }
@@ -47,7 +41,20 @@ pub(super) fn hinders(
     }
 }
 
-/// Those of a key that run, with what has just been claimed.
+/// Lets a job that is due wait for a limit.
+pub(super) fn block(tx: &Transaction<'_>, job: &Claimed, blocked_by: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE jobs SET blocked_by = ?2 WHERE id = ?1")?
+        .execute(params![job.id, blocked_by])?;
+    // It may have been let go on in place of another of its key, and waits for something else now.
+    if blocked_by.starts_with("r:")
+        && let Some(limit) = &job.limit
+    {
+        freed(tx, &limit.key, limit.at_most)?;
+    }
+    Ok(())
+}
+
+/// Those of a key that run.
 fn running(tx: &Transaction<'_>, key: &str) -> rusqlite::Result<i64> {
     tx.prepare_cached(
         "SELECT count(*) FROM jobs WHERE state = 'executing' AND limit_key IS NOT NULL AND limit_key = ?1",
