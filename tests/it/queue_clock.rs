@@ -15,6 +15,7 @@ use crate::support::stage::Stage;
 use crate::support::stage::never_polls;
 use crate::support::stage::play;
 use crate::support::stage::workers;
+use crate::support::waiting::slow;
 use crate::support::waiting::wait_for;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -25,6 +26,9 @@ fn jump(clock: &Clock, by: SignedDuration) {
 
 #[tokio::test]
 async fn a_jump_takes_no_claim_from_a_living_process_and_leaves_none_to_a_dead_one() {
+    if !slow("jumps of the clock for two leases each") {
+        return;
+    }
     for by in [-HOUR, HOUR] {
         let clock = held();
         let stage = Stage::gated(clock.clone()).await;

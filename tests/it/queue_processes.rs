@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -23,19 +22,7 @@ use crate::support::waiting::wait_for;
 
 #[tokio::test]
 async fn a_job_is_claimed_by_one_worker_and_the_load_is_shared() {
-    let by: Arc<Mutex<HashSet<i64>>> = Arc::default();
-    let seen = Arc::clone(&by);
-    let stage = Stage::new(Clock::system(), move |attempt, part| {
-        let seen = Arc::clone(&seen);
-        async move {
-            let _running = attempt.begin(part);
-            let sql = format!("SELECT worker FROM jobs WHERE id = {}", attempt.id());
-            let worker = attempt.get::<i64>(sql).await;
-            seen.lock().unwrap().insert(worker);
-            Ok(Outcome::Complete)
-        }
-    })
-    .await;
+    let stage = Stage::gated(Clock::system()).await;
     let others = [stage.another().await, stage.another().await];
     let mut works = vec![stage.work(workers(4))];
     works.extend(others.iter().map(|other| other.work(workers(4))));
@@ -43,13 +30,18 @@ async fn a_job_is_claimed_by_one_worker_and_the_load_is_shared() {
     for number in 0..200 {
         stage.enqueue(play(format!("{number}"))).await;
     }
+    // As many as all of them have hands.
+    stage.has_begun(12).await;
+    let by = "SELECT count(DISTINCT worker) FROM jobs WHERE state = 'executing'";
+    assert_eq!(stage.get::<i64>(by).await, 3);
+    stage.let_go(1_000);
     stage.is_done().await;
     for work in works {
         work.stop().await;
     }
     let parts: HashSet<_> = stage.begun().into_iter().collect();
     assert_eq!((parts.len(), stage.begun().len()), (200, 200));
-    assert_eq!(by.lock().unwrap().len(), 3, "all three have run some");
+    assert_eq!(stage.peak(), 12);
     stage.are_entered(0).await;
 }
 
@@ -324,15 +316,17 @@ fn a_busy_runtime_keeps_its_claims() {
     let watching = tokio::runtime::Runtime::new().unwrap();
     let stage = busy.block_on(Stage::new(Clock::system(), |attempt, part| async move {
         let _running = attempt.begin(part);
-        // As a job does that computes, and never awaits.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "as a job does that computes and never awaits"
+        )]
         std::thread::sleep(LEASE * 2);
         Ok(Outcome::Complete)
     }));
     let other = watching.block_on(stage.another());
-    let settings = never_polls();
     let work = {
         let _inside = busy.enter();
-        stage.work(settings.clone())
+        stage.work(never_polls())
     };
     watching.block_on(async {
         stage.are_entered(1).await;
