@@ -318,10 +318,6 @@ impl Work {
         self.task.await.unwrap();
     }
 
-    pub(crate) fn ask_to_stop(&self) {
-        self.stop.cancel();
-    }
-
     /// As if its process were killed: nothing more is said to the database, and the kernel takes the lock back.
     pub(crate) async fn kill(self) {
         self.task.abort();
