@@ -14,6 +14,8 @@ mod error;
 mod hands;
 mod job;
 mod maintenance;
+#[cfg(test)]
+mod model_tests;
 mod operate;
 mod presence;
 mod pulse;

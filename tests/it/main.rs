@@ -49,6 +49,7 @@ mod queue;
 mod queue_attempts;
 mod queue_clock;
 mod queue_limits;
+mod queue_model;
 mod queue_processes;
 mod queue_queues;
 mod queue_unique;

@@ -1,0 +1,51 @@
+//! What is asked for: jobs with all kinds of limits.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::queue::Concurrency;
+use crate::queue::Conflict;
+use crate::queue::Priority;
+use crate::queue::Rate;
+use crate::queue::Request;
+use crate::queue::Unique;
+use crate::queue::request::When;
+
+const RATE: u32 = 2;
+const PER: Duration = Duration::from_secs(10);
+pub(super) const PERIOD: Duration = Duration::from_mins(1);
+
+/// Any request; keys are few, so that they meet.
+pub(super) fn any(rng: &mut Rng) -> Request {
+    let unique = match rng.u32(..8) {
+        0 => Some(Unique::new("ended")),
+        1 | 2 => Some(Unique::new("started").until_started()),
+        3 => Some(Unique::new("within").within(PERIOD)),
+        _ => None,
+    };
+    let conflicts = [Conflict::Keep, Conflict::Replace, Conflict::Postpone];
+    let conflict = rng.choice(conflicts).unwrap();
+    let concurrency = match rng.u32(..6) {
+        0 | 1 => Some(Concurrency::new("one", 1)),
+        2 => Some(Concurrency::new("two", 2)),
+        3 => Some(Concurrency::new("mixed", rng.u32(1..=2))),
+        _ => None,
+    };
+    let is_rated = rng.u32(..4) == 0;
+    Request {
+        kind: rng.choice(["plain", "plain", "strange", "new"]).unwrap(),
+        queue: rng.choice(["default", "aside"]).unwrap().to_owned(),
+        arguments: Ok("{}".to_owned()),
+        priority: rng.choice(Priority::ALL).unwrap(),
+        attempts_max: rng.u32(1..4),
+        timeout: None,
+        unique: unique.map(|unique| unique.on_conflict(conflict)),
+        concurrency,
+        rate: is_rated.then(|| Rate::new("rate", RATE, PER)),
+        when: match rng.u32(..3) {
+            0 => When::In(Duration::from_millis(rng.u64(..20_000))),
+            _ => When::Now,
+        },
+    }
+}
