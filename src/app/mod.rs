@@ -159,6 +159,20 @@ impl<S: Section> App<S> {
         &self.migrations
     }
 
+    /// What does the site's schedule, or tells of it and changes it beside a site.
+    pub(crate) fn scheduler(&self, queue: Queue, settings: &queue::Settings) -> Result<Scheduler> {
+        self.check_schedule()?;
+        Ok(Scheduler::new(queue, self.schedule.clone(), settings)?)
+    }
+
+    fn check_schedule(&self) -> Result<()> {
+        let mut names = self.schedule.names();
+        match names.find(|name| !self.jobs.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::UnknownJob(name)),
+        }
+    }
+
     /// Opens the files, migrates, and puts the pieces together, without starting anything.
     ///
     /// This is the site that [`run`](crate::run) serves; tests of a site use it to ask its router directly:
@@ -200,9 +214,7 @@ impl<S: Section> App<S> {
         clock: Clock,
         fence: Fence,
     ) -> Result<Site<S>> {
-        if let Some(name) = self.schedule.names().find(|name| !self.jobs.contains(name)) {
-            return Err(Error::UnknownJob(name));
-        }
+        self.check_schedule()?;
         let database = Database::open_behind(&config.database, clock.clone(), fence.clone())?;
         if is_same(&config.database.path, &config.cache.path) {
             return Err(Error::SameFile(config.database.path));
@@ -218,7 +230,7 @@ impl<S: Section> App<S> {
         let settings = Arc::new(config.site);
         let context =
             Context::new(database, cache, queue.clone(), settings).with_url(&config.server.url);
-        let scheduler = Scheduler::new(queue.clone(), self.schedule, &config.queue)?;
+        let scheduler = self.scheduler(queue.clone(), &config.queue)?;
         let snapshots = if config.snapshots.is_on() {
             Some(Snapshots::new(&config.snapshots, &self.migrations)?)
         } else {

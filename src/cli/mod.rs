@@ -78,7 +78,7 @@ enum Command {
     },
     /// Run jobs of a site that another process on this disk serves
     Work(work::Arguments),
-    /// Count the jobs, or list, show, retry, discard and cancel them; pause queues
+    /// Count the jobs, or list, show, retry, discard and cancel them; pause queues; see and run the schedule
     Jobs(jobs::Arguments),
     /// Ask the running site whether it is up, for the health check of a container
     Health,

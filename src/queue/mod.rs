@@ -60,6 +60,7 @@ pub use self::schedule::ByDefault;
 pub use self::schedule::Entry;
 pub use self::schedule::Given;
 pub use self::schedule::Missed;
+pub use self::schedule::RunNow;
 pub use self::schedule::Schedule;
 pub use self::schedule::ScheduleError;
 pub use self::schedule::Scheduled;

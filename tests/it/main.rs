@@ -30,6 +30,7 @@ mod health;
 mod http;
 mod jobs_change;
 mod jobs_cli;
+mod jobs_schedule;
 mod killed;
 mod lanes;
 mod lease;

@@ -260,15 +260,15 @@ async fn run_now_enqueues_at_once_paused_or_not_and_leaves_the_ticks_alone() {
     scheduler.pause_entry("one").await.unwrap();
     site.clock.advance(MINUTE);
     let now = site.clock.now();
-    let id = scheduler.run_now("one").await.unwrap().unwrap();
-    assert_eq!(
-        scheduler.run_now("one").await.unwrap(),
-        None,
-        "one waits already"
-    );
+    let first = scheduler.run_now("one").await.unwrap();
+    assert!(first.is_new);
+    let id = first.job;
+    let again = scheduler.run_now("one").await.unwrap();
+    let waits = (id, false, State::Available);
+    assert_eq!((again.job, again.is_new, again.state), waits);
     assert_eq!(ticks(&site, "one").await, [now]);
     for _ in 0..2 {
-        assert!(scheduler.run_now("many").await.unwrap().is_some());
+        assert!(scheduler.run_now("many").await.unwrap().is_new);
     }
     let all = scheduler.schedule().await.unwrap();
     assert_eq!((all[0].last, all[0].last_job), (Some(now), Some(id)));
@@ -284,12 +284,13 @@ async fn run_now_enqueues_at_once_paused_or_not_and_leaves_the_ticks_alone() {
 async fn run_now_hastens_a_job_that_failed_and_waits() {
     let site = Site::new(held()).await;
     let scheduler = scheduler(&site.queue, &[entry("one", "0 * * * *")]);
-    scheduler.run_now("one").await.unwrap().unwrap();
+    assert!(scheduler.run_now("one").await.unwrap().is_new);
     site.sql("UPDATE jobs SET state = 'retryable', run_at = run_at + 86400000")
         .await;
     let due = "SELECT count(*) FROM jobs WHERE state = 'retryable' AND run_at = enqueued_at";
     assert_eq!(site.number(due).await, 0);
-    assert_eq!(scheduler.run_now("one").await.unwrap(), None);
+    let again = scheduler.run_now("one").await.unwrap();
+    assert_eq!((again.is_new, again.state), (false, State::Retryable));
     assert_eq!(site.number(due).await, 1);
 }
 

@@ -2,6 +2,7 @@
 
 mod change;
 mod look;
+mod schedule;
 mod table;
 
 use clap::builder::RangedI64ValueParser;
@@ -55,18 +56,32 @@ enum Action {
         #[arg(long, value_name = "TEXT", default_value = "by an operator")]
         reason: String,
     },
-    /// Begin no more jobs of a queue; what runs goes on
-    Pause {
-        #[arg(value_name = "QUEUE", value_parser = queue_name)]
-        queue: String,
-    },
-    /// Let the jobs of a queue be begun again
-    Resume {
-        #[arg(value_name = "QUEUE", value_parser = queue_name)]
-        queue: String,
+    /// Begin no more jobs of a queue, while what runs goes on; or enqueue nothing at the ticks of an entry
+    Pause(What),
+    /// Let the jobs of a queue be begun again, or those of an entry be enqueued again from its next tick on
+    Resume(What),
+    /// List the entries of the schedule: when each had its last job, and when it is due next
+    Schedule,
+    /// Enqueue the job of an entry of the schedule now, whatever the clock says and paused or not
+    RunNow {
+        /// The entry, as `jobs schedule` names it
+        #[arg(value_name = "NAME")]
+        name: String,
     },
     /// Delete jobs that ended long enough ago, as the settings say (the site does so by itself)
     Prune,
+}
+
+/// What is paused or resumed.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// The queue
+    #[arg(value_name = "QUEUE", value_parser = queue_name)]
+    queue: Option<String>,
+    /// An entry of the schedule instead, as `jobs schedule` names it
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
 }
 
 /// Which jobs are listed.
@@ -174,7 +189,7 @@ pub(super) async fn run<S: Section>(
 ) -> Result<()> {
     let database = open_existing(config)?;
     let done = match app::pending(&database, app.sets()).await {
-        Ok(()) => act(Queue::new(database.clone()), config, arguments).await,
+        Ok(()) => act(app, config, Queue::new(database.clone()), arguments).await,
         Err(error) => Err(error),
     };
     database.close().await;
@@ -193,8 +208,14 @@ struct Done {
     failure: Option<String>,
 }
 
-async fn act<S: Section>(queue: Queue, config: &Config<S>, arguments: Arguments) -> Result<Done> {
+async fn act<S: Section>(
+    app: &App<S>,
+    config: &Config<S>,
+    queue: Queue,
+    arguments: Arguments,
+) -> Result<Done> {
     let json = arguments.json;
+    let scheduler = || app.scheduler(queue.clone(), &config.queue);
     let text = match arguments.action {
         None => look::counts(&queue, json).await?,
         Some(Action::List(list)) => look::list(&queue, &list.filter(), json).await?,
@@ -207,8 +228,19 @@ async fn act<S: Section>(queue: Queue, config: &Config<S>, arguments: Arguments)
         Some(Action::Cancel { ids, reason }) => {
             return change::cancel(&queue, (&ids, &reason), json).await;
         }
-        Some(Action::Pause { queue: name }) => change::pause(&queue, &name, json).await?,
-        Some(Action::Resume { queue: name }) => change::resume(&queue, &name, json).await?,
+        Some(Action::Pause(What { entry, queue: name })) => match entry {
+            Some(entry) => schedule::pause(&scheduler()?, &entry, json).await?,
+            // It is there: one of the two is required.
+            None => change::pause(&queue, &name.unwrap_or_default(), json).await?,
+        },
+        Some(Action::Resume(What { entry, queue: name })) => match entry {
+            Some(entry) => schedule::resume(&scheduler()?, &entry, json).await?,
+            None => change::resume(&queue, &name.unwrap_or_default(), json).await?,
+        },
+        Some(Action::Schedule) => schedule::list(&scheduler()?, json).await?,
+        Some(Action::RunNow { name }) => {
+            return schedule::run_now(&scheduler()?, &name, json).await;
+        }
         Some(Action::Prune) => {
             let pruned = Maintenance::new(queue, config.queue.clone())
                 .prune()

@@ -9,12 +9,24 @@ use serde::Serialize;
 const KIND: usize = 20;
 const QUEUE: usize = 12;
 
+/// So that two times have place beside it.
+const PAIR: usize = 40;
+
 /// One line of a list, or its head.
 pub(super) fn line(cells: [&str; 6]) -> String {
     let [id, state, queue, kind, attempt, time] = cells;
     let (queue, kind) = (cut(queue, QUEUE), cut(kind, KIND));
     let line = format!("{id:>8} {state:<10} {queue:<QUEUE$} {kind:<KIND$} {attempt:>6} {time:<19}");
     line.trim_end().to_owned() + "\n"
+}
+
+/// Two cells; the second goes below a first that is too long, since that is one to be typed.
+pub(super) fn pair(one: &str, other: &str) -> String {
+    let (one, other) = (plain(one), plain(other));
+    if one.chars().count() <= PAIR {
+        return format!("{one:<PAIR$} {other}\n");
+    }
+    format!("{one}\n{:PAIR$} {other}\n", "")
 }
 
 /// To the second.
@@ -58,6 +70,14 @@ mod tests {
         assert_eq!(line.trim_end().chars().count(), 80, "{line}");
         assert!(line.contains("a_name_that…"), "{line}");
         assert!(line.ends_with("1970-01-01 00:00:00\n"), "{line}");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_its_cell_is_whole() {
+        let (name, long) = ("n".repeat(PAIR), "n".repeat(PAIR + 1));
+        assert_eq!(pair(&name, "x"), format!("{name} x\n"));
+        let below = " ".repeat(PAIR);
+        assert_eq!(pair(&long, "x"), format!("{long}\n{below} x\n"));
     }
 
     #[test]

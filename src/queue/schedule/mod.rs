@@ -18,6 +18,7 @@ pub use self::entry::Missed;
 pub use self::error::ScheduleError;
 pub(super) use self::rule::zone_of;
 pub use self::scheduler::Scheduler;
+pub use self::status::RunNow;
 pub use self::status::Scheduled;
 
 use crate::queue::Job;

@@ -231,13 +231,13 @@ impl Timed {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
-    /// Enqueues the job of a tick, unless one waits or runs that it may not stand beside; gives its id if it is new.
+    /// Enqueues the job of a tick, unless one waits or runs that it may not stand beside.
     pub(super) fn enqueue(
         &self,
         queue: &Queue,
         tx: &Transaction<'_>,
         tick: i64,
-    ) -> Result<Option<i64>, Error> {
+    ) -> Result<Enqueued, Error> {
         let tick = Timestamp::from_millisecond(tick).unwrap_or(tx.now());
         let mut request = self.entry.request(tick);
         if let Some(key) = self.entry.key() {
@@ -246,11 +246,11 @@ impl Timed {
         let enqueued = queue.enqueue(tx, request)?;
         if let Enqueued::New(id) = enqueued {
             store::enqueued(tx, &self.entry.name, id)?;
-            return Ok(Some(id));
+        } else {
+            // One that failed and waits runs now.
+            hasten(tx, enqueued.id())?;
         }
-        // One that failed and waits runs now.
-        hasten(tx, enqueued.id())?;
-        Ok(None)
+        Ok(enqueued)
     }
 }
 

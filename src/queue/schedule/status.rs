@@ -7,11 +7,13 @@ use serde::Serialize;
 
 use crate::database;
 use crate::queue::Error;
+use crate::queue::State;
 use crate::queue::schedule::error::ScheduleError;
 use crate::queue::schedule::scheduler::Scheduler;
 use crate::queue::schedule::scheduler::Timed;
 use crate::queue::schedule::store;
 use crate::queue::schedule::store::Row;
+use crate::queue::store::stands;
 
 /// An entry of the schedule, and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +35,19 @@ pub struct Scheduled {
     pub is_paused: bool,
     /// The job that was enqueued last, which may be pruned by now.
     pub last_job: Option<i64>,
+}
+
+/// What became of an entry that was to be run now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RunNow {
+    /// The job of the entry that is there now.
+    pub job: i64,
+    /// Whether it was enqueued for this, and none was there before.
+    pub is_new: bool,
+    /// Where it stands. One that was there before and waits runs as soon as it can; one that runs or is parked is as
+    /// it was.
+    pub state: State,
 }
 
 impl Scheduler {
@@ -88,18 +103,21 @@ impl Scheduler {
 
     /// Enqueues an entry's job now, whatever the clock says and paused or not.
     ///
-    /// Gives the job's id; none if a job of the entry waits or runs already and it is not
-    /// [overlapping](super::Entry::overlapping): then one that failed and waits for its next attempt runs now.
-    /// The ticks stay as they are.
+    /// If a job of the entry waits or runs already and it is not [overlapping](super::Entry::overlapping), none is
+    /// added: then one that failed and waits for its next attempt runs now. The ticks stay as they are.
     ///
     /// # Errors
     ///
     /// Those of [`pause_entry`](Self::pause_entry), and of [`Queue::enqueue`](crate::queue::Queue::enqueue).
-    pub async fn run_now(&self, name: &str) -> Result<Option<i64>, Error> {
+    pub async fn run_now(&self, name: &str) -> Result<RunNow, Error> {
         let (queue, entry) = (self.queue.clone(), self.entry(name)?);
         let write = self.queue.database.write(move |tx| {
             store::begin(tx, &entry.entry.name)?;
-            Ok(entry.enqueue(&queue, tx, tx.now_ms())?)
+            let enqueued = entry.enqueue(&queue, tx, tx.now_ms())?;
+            let job = enqueued.id();
+            let (state, _) = stands(tx, job)?;
+            let is_new = enqueued.is_new();
+            Ok(RunNow { job, is_new, state })
         });
         Ok(write.await?)
     }
