@@ -64,13 +64,11 @@ CREATE INDEX jobs_limited ON jobs (limit_key) WHERE state = 'executing' AND limi
 CREATE INDEX jobs_blocked ON jobs (blocked_by, priority, run_at) WHERE blocked_by IS NOT NULL;
 
 -- Those that a process has died with: they are few.
-CREATE INDEX jobs_suspect ON jobs (run_at) WHERE deaths > 0 AND state IN ('available', 'retryable');
+CREATE INDEX jobs_suspect ON jobs (run_at) WHERE deaths > 0;
 
--- Those that nobody knows how to run.
-CREATE INDEX jobs_parked ON jobs (kind) WHERE state = 'parked';
-
--- Pruning, oldest first.
-CREATE INDEX jobs_finished ON jobs (state, finished_at) WHERE state IN ('completed', 'discarded', 'cancelled');
+-- Pruning, oldest first; and those that nobody knows how to run.
+CREATE INDEX jobs_finished ON jobs (state, finished_at)
+    WHERE state IN ('completed', 'discarded', 'cancelled', 'parked');
 
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE binds = 1;
 

@@ -67,6 +67,7 @@ pub(super) struct Claim {
     pub(super) id: i64,
     pub(super) claims: i64,
     pub(super) number: u32,
+    pub(super) is_plain: bool,
     pub(super) limit: Option<Limit>,
     pub(super) cursor: Option<String>,
     pub(super) database: Database,
@@ -180,7 +181,8 @@ impl<C> Attempt<C> {
     /// [`Error::Lost`] when the job is not this attempt's any more: the transaction is to be given up.
     pub fn finish(&self, tx: &Transaction<'_>) -> Result<(), Error> {
         let claim = &self.claim;
-        if !finish::complete(tx, (claim.id, claim.claims), claim.limit.as_ref())? {
+        let token = (claim.id, claim.claims, claim.is_plain);
+        if !finish::complete(tx, token, claim.limit.as_ref())? {
             return Err(Error::Lost { id: claim.id });
         }
         let is_finished = Arc::clone(&claim.is_finished);

@@ -1,11 +1,9 @@
 //! For the tests of a site: its jobs run at once and in order, and what was enqueued can be looked at.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::database;
 use crate::database::Error;
@@ -84,13 +82,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     }
 
     async fn run_one(&self, job: Claimed) -> database::Result<Drained> {
-        let grip = Arc::new(Grip {
-            claims: job.claims,
-            owner: 0,
-            stop: CancellationToken::new(),
-            lost: CancellationToken::new(),
-            is_finished: Arc::new(AtomicBool::new(false)),
-        });
+        let grip = Arc::new(Grip::new(job.claims, 0));
         let end = match self.kind(&job) {
             Some(kind) => {
                 let run = run(kind, &job, self.attempt(&job, &grip), Arc::clone(&grip));

@@ -22,9 +22,30 @@ pub(super) struct Grip {
     pub(super) lost: CancellationToken,
     /// The job has completed itself, in a transaction of its own.
     pub(super) is_finished: Arc<AtomicBool>,
+    /// Whether a look has asked it to end, since it is to be cancelled.
+    pub(super) was_asked: AtomicBool,
 }
 
 impl Grip {
+    pub(super) fn new(claims: i64, owner: u64) -> Self {
+        Self {
+            claims,
+            owner,
+            stop: CancellationToken::new(),
+            lost: CancellationToken::new(),
+            is_finished: Arc::default(),
+            was_asked: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks it to end, the first time; breaks it off, the second.
+    pub(super) fn cancel(&self) {
+        self.stop.cancel();
+        if self.was_asked.swap(true, Ordering::Relaxed) {
+            self.lost.cancel();
+        }
+    }
+
     /// Whether its row in the table is to be of this claim still.
     pub(super) fn is_to_be_there(&self) -> bool {
         !self.is_finished.load(Ordering::Acquire)

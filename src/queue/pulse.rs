@@ -47,9 +47,9 @@ struct Look {
     is_known: bool,
     held: Vec<Held>,
     others: Vec<Other>,
+    /// Whether others run jobs, which are to be watched over.
+    others_run: bool,
     rescued: Rescued,
-    unparked: usize,
-    let_go: usize,
 }
 
 impl Pulse {
@@ -76,9 +76,10 @@ impl Pulse {
     async fn run(&self) {
         let mut seen = HashMap::new();
         let mut beaten = Instant::now();
-        let mut has_others = false;
+        let (mut has_others, mut others_run) = (false, false);
         loop {
-            if has_others || !self.hands.of(self.owner).is_empty() {
+            // Where nothing runs there is nothing to lose.
+            if others_run || !self.hands.of(self.owner).is_empty() {
                 tokio::time::sleep(self.lease / LOOKS).await;
             } else {
                 self.active.notified().await;
@@ -90,13 +91,11 @@ impl Pulse {
                 Ok(Ok(look)) => {
                     beaten = Instant::now();
                     has_others = !look.others.is_empty();
+                    others_run = look.others_run;
                     self.wake.has_others(has_others);
                     // Before anybody here can claim it again.
                     self.heed(&look, &held);
-                    if look.unparked + look.let_go > 0 || look.rescued != Rescued::default() {
-                        tell_of(look.rescued);
-                        self.wake.wake();
-                    }
+                    tell_of(look.rescued);
                     self.bury(&look.others, &mut seen).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "no heartbeat"),
@@ -117,17 +116,22 @@ impl Pulse {
 
     async fn look(&self) -> database::Result<Look> {
         let worker = self.worker.load(Ordering::Acquire);
-        let kinds = Arc::clone(&self.kinds);
+        let (kinds, wake) = (Arc::clone(&self.kinds), Arc::clone(&self.wake));
         let look = self.database.write(move |tx| {
             let is_known = workers::beat(tx, worker)?;
             let let_go = limits::sweep(tx)?;
+            let rescued = workers::orphans(tx)?;
+            let unparked = workers::unpark(tx, worker, &kinds)?;
+            if unparked + let_go > 0 || rescued != Rescued::default() {
+                // By the commit, which may come when nobody waits for the answer any more.
+                tx.after_commit(move || wake.wake());
+            }
             Ok(Look {
-                let_go,
                 is_known,
                 held: workers::held(tx, worker)?,
                 others: workers::others(tx, worker)?,
-                rescued: workers::orphans(tx)?,
-                unparked: workers::unpark(tx, worker, &kinds)?,
+                others_run: workers::others_run(tx, worker)?,
+                rescued,
             })
         });
         look.await
@@ -141,8 +145,7 @@ impl Pulse {
         for (job, grip) in before {
             let row = held.get(job).filter(|row| row.claims == grip.claims);
             match row {
-                Some(row) if row.is_to_be_cancelled && grip.stop.is_cancelled() => grip.break_off(),
-                Some(row) if row.is_to_be_cancelled => grip.stop.cancel(),
+                Some(row) if row.is_to_be_cancelled => grip.cancel(),
                 None if grip.is_to_be_there() => grip.break_off(),
                 Some(_) | None => {}
             }
@@ -157,13 +160,15 @@ impl Pulse {
     async fn bury(&self, others: &[Other], seen: &mut HashMap<i64, (i64, u32)>) {
         seen.retain(|id, _| others.iter().any(|other| other.id == *id));
         for other in others {
-            let (beat, looks) = seen.entry(other.id).or_insert((other.beat, 0));
-            if *beat != other.beat {
-                (*beat, *looks) = (other.beat, 0);
+            let known = seen.insert(other.id, (other.beat, 0));
+            let (Some((beat, before)), Some((_, looks))) = (known, seen.get_mut(&other.id)) else {
+                continue;
+            };
+            if beat != other.beat {
                 continue;
             }
-            *looks += 1;
-            if *looks <= LOOKS {
+            *looks = before + 1;
+            if *looks < LOOKS {
                 continue;
             }
             *looks = 0;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// Which of the jobs that are due is claimed first.
+/// Which of a queue's jobs that are due is claimed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -291,13 +290,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             return;
         };
         let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
-        let grip = Arc::new(Grip {
-            claims: job.claims,
-            owner: pulse.owner,
-            stop: CancellationToken::new(),
-            lost: CancellationToken::new(),
-            is_finished: Arc::new(AtomicBool::new(false)),
-        });
+        let grip = Arc::new(Grip::new(job.claims, pulse.owner));
         self.queue.hands.take(job.id, Arc::clone(&grip));
         let run = run(kind, &job, self.attempt(&job, &grip), Arc::clone(&grip));
         let handle = held.tasks.spawn(run.instrument(span));
@@ -329,6 +322,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             id: job.id,
             claims: job.claims,
             number: job.attempt,
+            is_plain: job.is_plain(),
             limit: job.limit.clone(),
             cursor: job.cursor.clone(),
             database: self.queue.database.clone(),
@@ -359,7 +353,12 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     pub(super) fn panicked(&self, job: &Claimed, error: JoinError) -> End {
         let text = match error.try_into_panic() {
             Ok(panic) => format!("it panicked: {}", database::panic_text(panic.as_ref())),
-            Err(error) => error.to_string(),
+            // It was broken off by the stop.
+            Err(_) => {
+                return End::PutBack {
+                    wait: Duration::ZERO,
+                };
+            }
         };
         let kind = self.jobs.get(&job.kind);
         let backoff = kind.map_or(no_backoff as fn(u32) -> Duration, |kind: &Kind<C>| {
@@ -386,14 +385,13 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             }
         }
         held.tasks.abort_all();
-        let put_back = held.running.len();
-        let wait = Duration::ZERO;
-        let running = held.running.drain();
-        let left = running.filter(|(_, (_, grip))| grip.is_to_be_there());
-        let ends: Vec<_> = left
-            .map(|(_, (job, _))| (job, End::PutBack { wait }))
-            .collect();
-        Arc::make_mut(&mut held.ended).extend(ends);
+        let mut put_back = 0;
+        // Each goes back when it has ended, and not before: one that blocks its thread does not notice that it is aborted.
+        while let Some(ended) = held.tasks.join_next_with_id().await {
+            put_back += usize::from(ended.as_ref().is_err_and(JoinError::is_cancelled));
+            self.collect(&mut held, ended);
+            self.record(worker, &mut held).await;
+        }
         for attempt in 1..=RECORD_TRIES {
             if self.record(worker, &mut held).await {
                 tracing::info!(put_back, "the worker has stopped");
@@ -404,8 +402,6 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         if put_back > 0 {
             self.queue.wake.tell();
         }
-        // Last: a job that blocks its thread does not notice that it is aborted.
-        held.tasks.shutdown().await;
     }
 
     /// Records what ended; says whether that is done.

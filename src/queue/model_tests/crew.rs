@@ -375,7 +375,10 @@ impl Crew {
             .write(move |tx| {
                 let token = (job.id, job.claims);
                 let is_current = table::is_current(tx, token)?;
-                Ok((finish::complete(tx, token, job.limit.as_ref())?, is_current))
+                Ok((
+                    finish::complete(tx, (token.0, token.1, job.is_plain()), job.limit.as_ref())?,
+                    is_current,
+                ))
             })
             .await;
         if done != is_current {

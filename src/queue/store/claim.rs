@@ -40,6 +40,9 @@ pub(in crate::queue) struct Claimed {
     pub(in crate::queue) limit: Option<Limit>,
     pub(in crate::queue) rate: Option<PerTime>,
     pub(in crate::queue) cursor: Option<String>,
+    /// As the table has it; 1 binds until a worker starts the job.
+    unique_scope: Option<u8>,
+    deaths: u32,
 }
 
 /// A limit of what runs at a time, as it is in the table.
@@ -55,6 +58,16 @@ pub(in crate::queue) struct PerTime {
     pub(in crate::queue) key: String,
     pub(in crate::queue) at_most: u32,
     pub(in crate::queue) per_ms: i64,
+}
+
+/// `unique_scope` of a key that binds until a worker starts the job.
+const UNTIL_STARTED: u8 = 1;
+
+impl Claimed {
+    /// Whether its end changes more than where it stands.
+    pub(in crate::queue) fn is_plain(&self) -> bool {
+        self.unique_scope.is_none() && self.deaths == 0
+    }
 }
 
 /// Who claims.
@@ -74,7 +87,7 @@ pub(in crate::queue) struct Claimer<'a> {
 }
 
 const COLUMNS: &str = "id, claims, kind, queue, arguments, attempt, attempts_max, timeout_ms,
-    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor";
+    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor, unique_scope, deaths";
 
 impl Claimer<'_> {
     /// Takes up to `count` jobs of a queue that are due, best first; no suspects, and none that a limit keeps back.
@@ -161,11 +174,15 @@ impl Claimer<'_> {
         }
         tx.prepare_cached(
             "UPDATE jobs
-             SET state = 'executing', attempt = attempt + 1, claims = claims + 1, worker = ?2, started_at = ?3,
-                 cancel_reason = NULL, binds = CASE WHEN unique_scope = 1 THEN 0 ELSE binds END
+             SET state = 'executing', attempt = attempt + 1, claims = claims + 1, worker = ?2, started_at = ?3
              WHERE id = ?1",
         )?
         .execute(params![job.id, self.worker, tx.now_ms()])?;
+        // In statements of their own: what a statement may change it looks up in every index that has it.
+        if job.unique_scope == Some(UNTIL_STARTED) {
+            tx.prepare_cached("UPDATE jobs SET binds = 0 WHERE id = ?1")?
+                .execute([job.id])?;
+        }
         Ok(Some(Claimed {
             claims: job.claims + 1,
             attempt: job.attempt + 1,
@@ -295,5 +312,7 @@ fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
             None => None,
         },
         cursor: row.get(13)?,
+        unique_scope: row.get(14)?,
+        deaths: row.get(15)?,
     })
 }

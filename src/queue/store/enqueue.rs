@@ -1,6 +1,5 @@
 //! How a job comes into the table.
 
-use rusqlite::OptionalExtension;
 use rusqlite::params;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::types::Value;
@@ -19,8 +18,7 @@ const INSERT: &str =
     "INSERT INTO jobs (kind, queue, arguments, priority, attempts_max, timeout_ms, run_at, enqueued_at,
                        unique_key, unique_scope, unique_until, binds, limit_key, limit_max, rate_key, rate_max, rate_ms)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
-     ON CONFLICT DO NOTHING
-     RETURNING id";
+     ON CONFLICT DO NOTHING";
 
 /// Stores a job, or does with the one that holds its unique key what the request says.
 pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result<Enqueued, Error> {
@@ -56,7 +54,8 @@ pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result
             rate.map(|it| it.at_most),
             rate.map(|it| millis(it.per)),
         ];
-        statement.query_row(values, |row| row.get(0)).optional()
+        let rows = statement.execute(values)?;
+        Ok::<_, rusqlite::Error>((rows == 1).then(|| tx.last_insert_rowid()))
     };
     if let Some(id) = insert()? {
         return Ok(Enqueued::New(id));

@@ -59,7 +59,8 @@ pub(in crate::queue) fn finish(
     end: &End,
 ) -> rusqlite::Result<bool> {
     if let End::Complete = end {
-        return complete(tx, (job.id, job.claims), job.limit.as_ref());
+        let token = (job.id, job.claims, job.is_plain());
+        return complete(tx, token, job.limit.as_ref());
     }
     if let Some(reason) = asked_to_cancel(tx, job)? {
         let is_ours = give_up(tx, job, ("cancelled", &reason))?;
@@ -87,17 +88,21 @@ pub(in crate::queue) fn finish(
 /// Completes a job in its own transaction, or after it.
 pub(in crate::queue) fn complete(
     tx: &Transaction<'_>,
-    (id, claims): (i64, i64),
+    (id, claims, is_plain): (i64, i64, bool),
     limit: Option<&Limit>,
 ) -> rusqlite::Result<bool> {
     let changed = tx
         .prepare_cached(
-            "UPDATE jobs
-             SET state = 'completed', finished_at = ?1, worker = NULL, deaths = 0,
-                 binds = CASE WHEN unique_scope = 2 THEN binds ELSE 0 END
+            "UPDATE jobs SET state = 'completed', finished_at = ?1, worker = NULL
              WHERE id = ?2 AND claims = ?3 AND state = 'executing'",
         )?
         .execute(params![tx.now_ms(), id, claims])?;
+    if changed == 1 && !is_plain {
+        tx.prepare_cached(
+            "UPDATE jobs SET deaths = 0, binds = CASE WHEN unique_scope = 2 THEN binds ELSE 0 END WHERE id = ?1",
+        )?
+        .execute([id])?;
+    }
     free(tx, changed == 1, limit)
 }
 

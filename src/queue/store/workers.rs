@@ -39,7 +39,7 @@ pub(in crate::queue) fn unpark(
 ) -> rusqlite::Result<usize> {
     tx.prepare_cached(
         "UPDATE jobs SET state = CASE WHEN attempt > 0 THEN 'retryable' ELSE 'available' END, worker = NULL
-         WHERE state = 'parked' AND coalesce(worker, 0) < ?1 AND kind IN (SELECT value FROM json_each(?2))",
+         WHERE state = 'parked' AND state IN ('completed', 'discarded', 'cancelled', 'parked') AND coalesce(worker, 0) < ?1 AND kind IN (SELECT value FROM json_each(?2))",
     )?
     .execute(params![id, kinds])
 }
@@ -75,6 +75,15 @@ pub(in crate::queue) fn others(connection: &Connection, id: i64) -> rusqlite::Re
         })
     })?;
     others.collect()
+}
+
+/// Whether any but this one runs a job.
+pub(in crate::queue) fn others_run(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'executing' AND worker <> ?1)",
+        )?
+        .query_row([id], |row| row.get(0))
 }
 
 /// Whether a worker runs no other kinds than these, which are JSON.
