@@ -8,6 +8,7 @@ mod backup;
 mod browser;
 mod bucket;
 mod cache;
+mod chaos;
 mod cli;
 mod config;
 mod container;

@@ -280,24 +280,27 @@ pub(crate) fn end(processes: &[u32]) {
 /// The ledger, built as these tests are.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--example", "ledger"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        // Build scripts look at these, and would run again with those of a test.
-        for name in OF_TESTS {
-            cargo.env_remove(name);
-        }
-        let ended = cargo
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(ended.success(), "the example `ledger` does not build");
-        let site = Path::new(env!("CARGO_BIN_EXE_houseboat"));
-        site.with_file_name("examples").join("ledger")
-    })
+    PROGRAM.get_or_init(|| example("ledger"))
+}
+
+/// A program of `examples/`, built as these tests are.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--example", name]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    // Build scripts look at these, and would run again with those of a test.
+    for name in OF_TESTS {
+        cargo.env_remove(name);
+    }
+    let ended = cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
+    assert!(ended.success(), "the example `{name}` does not build");
+    let site = Path::new(env!("CARGO_BIN_EXE_houseboat"));
+    site.with_file_name("examples").join(name)
 }
 
 /// The file as another program would open it.

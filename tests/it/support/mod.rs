@@ -1,6 +1,7 @@
 //! What the tests stand on: the real program, servers to check, a client, a browser.
 
 pub(crate) mod browser;
+pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod containers;
