@@ -11,7 +11,7 @@ use self::crew::Crew;
 
 /// So many sequences, of so many steps each; `TEST_ALL` is looked at when this is compiled.
 const SEQUENCES: u64 = if option_env!("TEST_ALL").is_some() {
-    1_500
+    250
 } else {
     20
 };
