@@ -5,7 +5,9 @@ CREATE TABLE jobs_2 (
     queue         TEXT    NOT NULL DEFAULT 'default',
     arguments     TEXT    NOT NULL,              -- JSON
     state         TEXT    NOT NULL DEFAULT 'available'
-                  CHECK (state IN ('available', 'parked', 'executing', 'retryable', 'completed', 'discarded', 'cancelled')),
+                  -- With OR and not IN, here and below: for IN, SQLite makes a table in memory at each change of a row.
+                  CHECK (state = 'available' OR state = 'executing' OR state = 'completed' OR state = 'retryable'
+                      OR state = 'discarded' OR state = 'cancelled' OR state = 'parked'),
     priority      INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 2), -- smaller runs first
     attempt       INTEGER NOT NULL DEFAULT 0,    -- counted when it is claimed
     attempts_max  INTEGER NOT NULL CHECK (attempts_max >= 1),
@@ -52,7 +54,7 @@ ALTER TABLE jobs_2 RENAME TO jobs;
 
 -- The claim: what is due, by priority, then by time.
 CREATE INDEX jobs_claim ON jobs (queue, priority, run_at)
-    WHERE state IN ('available', 'retryable') AND blocked_by IS NULL;
+    WHERE (state = 'available' OR state = 'retryable') AND blocked_by IS NULL;
 
 -- What each worker runs: the rescue after a crash.
 CREATE INDEX jobs_executing ON jobs (worker) WHERE state = 'executing';
@@ -68,7 +70,7 @@ CREATE INDEX jobs_suspect ON jobs (run_at) WHERE deaths > 0;
 
 -- Pruning, oldest first; and those that nobody knows how to run.
 CREATE INDEX jobs_finished ON jobs (state, finished_at)
-    WHERE state IN ('completed', 'discarded', 'cancelled', 'parked');
+    WHERE (state = 'completed' OR state = 'discarded' OR state = 'cancelled' OR state = 'parked');
 
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE binds = 1;
 

@@ -69,7 +69,7 @@ pub(super) fn wrong(connection: &Connection) -> rusqlite::Result<Option<String>>
 /// Jobs whose key binds until they are started, and that wait for their first start, two with the same key.
 pub(super) fn doubled(connection: &Connection, started: &HashSet<i64>) -> rusqlite::Result<bool> {
     let mut waiting = connection.prepare_cached(
-        "SELECT id, unique_key FROM jobs WHERE unique_scope = 1 AND state IN ('available', 'retryable')",
+        "SELECT id, unique_key FROM jobs WHERE unique_scope = 1 AND (state = 'available' OR state = 'retryable')",
     )?;
     let waiting = waiting.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let waiting: Vec<(i64, String)> = waiting.collect::<Result<_, _>>()?;

@@ -62,7 +62,10 @@ fn in_state(state: Option<State>) -> String {
     match state {
         None => "true".to_owned(),
         Some(State::Discarded | State::Cancelled) => {
-            format!("state = '{word}' AND state IN ('completed', 'discarded', 'cancelled')")
+            format!(
+                // The condition of the index.
+                "state = '{word}' AND (state = 'completed' OR state = 'discarded' OR state = 'cancelled' OR state = 'parked')"
+            )
         }
         Some(_) => format!("state = '{word}'"),
     }
@@ -319,7 +322,7 @@ pub(super) fn resume(tx: &Transaction<'_>, queue: &str) -> rusqlite::Result<()> 
 pub(super) fn queues(connection: &Connection) -> rusqlite::Result<Vec<QueueStatus>> {
     let mut statement = connection.prepare_cached(
         "SELECT queue, count(*), 0, 0 FROM jobs
-             WHERE state IN ('available', 'retryable') AND blocked_by IS NULL GROUP BY queue
+             WHERE (state = 'available' OR state = 'retryable') AND blocked_by IS NULL GROUP BY queue
          UNION ALL
          SELECT queue, count(*), 0, 0 FROM jobs WHERE blocked_by IS NOT NULL GROUP BY queue
          UNION ALL

@@ -127,7 +127,7 @@ impl Claimer<'_> {
         let kinds = self.known_kinds("?6");
         let mut statement = tx.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM jobs
-             WHERE state IN ('available', 'retryable') AND blocked_by IS NULL
+             WHERE (state = 'available' OR state = 'retryable') AND blocked_by IS NULL
                  AND queue = ?1 AND priority = ?2 AND run_at <= ?3 AND deaths < ?4 {kinds}
              ORDER BY run_at, id
              LIMIT ?5"
@@ -199,7 +199,7 @@ impl Claimer<'_> {
         let kinds = self.known_kinds("?4");
         let mut statement = connection.prepare_cached(&format!(
             "SELECT run_at FROM jobs
-             WHERE state IN ('available', 'retryable') AND blocked_by IS NULL
+             WHERE (state = 'available' OR state = 'retryable') AND blocked_by IS NULL
                  AND queue = ?1 AND priority = ?2 AND deaths < ?3 {kinds}
              ORDER BY run_at
              LIMIT 1"
@@ -255,7 +255,7 @@ impl Claimer<'_> {
     }
 }
 
-const SUSPECT: &str = "deaths > 0 AND state IN ('available', 'retryable') AND deaths >= ?1 AND blocked_by IS NULL
+const SUSPECT: &str = "deaths > 0 AND (state = 'available' OR state = 'retryable') AND deaths >= ?1 AND blocked_by IS NULL
     AND kind IN (SELECT value FROM json_each(?2)) AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
     AND queue NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)";
 
@@ -267,7 +267,7 @@ pub(in crate::queue) fn queues(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Str
     // From one name to the next, in the index: it does not matter how many jobs a queue has.
     let mut next = tx.prepare_cached(
         "SELECT queue FROM jobs
-         WHERE state IN ('available', 'retryable') AND blocked_by IS NULL AND queue > ?1
+         WHERE (state = 'available' OR state = 'retryable') AND blocked_by IS NULL AND queue > ?1
          ORDER BY queue LIMIT 1",
     )?;
     let mut names: Vec<String> = Vec::new();

@@ -44,7 +44,7 @@ pub(super) fn prune(
         "DELETE FROM jobs
          WHERE id IN (
              SELECT id FROM jobs
-             WHERE state = ?1 AND state IN ('completed', 'discarded', 'cancelled', 'parked') AND finished_at < ?2
+             WHERE state = ?1 AND (state = 'completed' OR state = 'discarded' OR state = 'cancelled' OR state = 'parked') AND finished_at < ?2
                  AND coalesce(binds = 1 AND unique_until > ?4, 0) = 0
              ORDER BY finished_at
              LIMIT ?3)

@@ -34,7 +34,7 @@ pub(in crate::queue) fn mend(tx: &Transaction<'_>, last: i64) -> rusqlite::Resul
     tx.prepare_cached(
         "UPDATE jobs
          SET run_at = CASE WHEN run_at <= ?2 THEN ?1 ELSE max(?1, run_at - (?2 - ?1)) END
-         WHERE state IN ('available', 'retryable') AND run_at > ?1
+         WHERE (state = 'available' OR state = 'retryable') AND run_at > ?1
              AND (run_at <= ?2 OR state = 'retryable')",
     )?
     .execute(params![now, shown])

@@ -39,7 +39,7 @@ pub(in crate::queue) fn unpark(
 ) -> rusqlite::Result<usize> {
     tx.prepare_cached(
         "UPDATE jobs SET state = CASE WHEN attempt > 0 THEN 'retryable' ELSE 'available' END, worker = NULL
-         WHERE state = 'parked' AND state IN ('completed', 'discarded', 'cancelled', 'parked') AND coalesce(worker, 0) < ?1 AND kind IN (SELECT value FROM json_each(?2))",
+         WHERE state = 'parked' AND (state = 'completed' OR state = 'discarded' OR state = 'cancelled' OR state = 'parked') AND coalesce(worker, 0) < ?1 AND kind IN (SELECT value FROM json_each(?2))",
     )?
     .execute(params![id, kinds])
 }
