@@ -42,7 +42,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     /// [`Clock::held`](crate::database::Clock::held) can be advanced.
     ///
     /// ```no_run
-    /// # async fn example(site: houseboat::Site, clock: houseboat::database::Clock) -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn example(site: houseboat::app::Site, clock: houseboat::database::Clock) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     /// let ran = site.worker().drain().await?;
     /// assert!(ran.iter().all(|job| job.error.is_none()));

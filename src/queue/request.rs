@@ -249,6 +249,14 @@ impl Request {
         Self { rate, ..self }
     }
 
+    /// Whether it says nothing of others beside it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.unique.is_none()
+            && self.concurrency.is_none()
+            && self.rate.is_none()
+            && self.timeout.is_none()
+    }
+
     /// The first of its names and keys that is empty or too long.
     pub(super) fn check(&self) -> Result<(), Error> {
         let keys = [

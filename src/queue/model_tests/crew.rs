@@ -450,7 +450,6 @@ impl Crew {
     pub(super) async fn drain(&mut self) {
         self.log.push("drains".to_owned());
         let last = PROCESSES - 1;
-        // Who has not been seen to live may have done anything before.
         for process in 0..PROCESSES {
             if self.rng.bool() {
                 self.kill(process);
@@ -460,7 +459,6 @@ impl Crew {
         self.queue.resume("aside").await.unwrap();
         self.start(last).await;
         for turn in 0..200 {
-            // Far enough for what was asked for before the clock was set back, again and again.
             let step = if turn < 150 { 1 } else { 30 };
             self.clock.advance(Duration::from_mins(step));
             for process in (0..PROCESSES).rev() {

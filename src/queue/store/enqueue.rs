@@ -23,6 +23,9 @@ const INSERT: &str =
 /// Stores a job, or does with the one that holds its unique key what the request says.
 pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result<Enqueued, Error> {
     request.check()?;
+    if request.is_plain() {
+        return insert_plain(tx, request);
+    }
     let now = tx.now_ms();
     let run_at = run_at(&request, now);
     let arguments = request.arguments?;
@@ -81,6 +84,26 @@ pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result
         (true, Conflict::Postpone) => Enqueued::Postponed(holder),
         _ => Enqueued::Kept(holder),
     })
+}
+
+/// Most have no key and no limit: half as many values.
+fn insert_plain(tx: &Transaction<'_>, request: Request) -> Result<Enqueued, Error> {
+    let now = tx.now_ms();
+    let run_at = run_at(&request, now);
+    tx.prepare_cached(
+        "INSERT INTO jobs (kind, queue, arguments, priority, attempts_max, run_at, enqueued_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        request.kind,
+        request.queue,
+        request.arguments?,
+        request.priority as u8,
+        request.attempts_max,
+        run_at,
+        now
+    ])?;
+    Ok(Enqueued::New(tx.last_insert_rowid()))
 }
 
 /// So many rows go into one statement.
