@@ -92,7 +92,10 @@ fn schema(source: &Connection) -> Result<Vec<Item>> {
             sql: row.get(2)?,
         })
     })?;
-    Ok(items.map_while(std::result::Result::ok).collect())
+    let mut items: Vec<Item> = items.map_while(std::result::Result::ok).collect();
+    // It is there once a table is that it counts for, and is written with each of their rows.
+    items.sort_by_key(|item| item.name == "sqlite_sequence");
+    Ok(items)
 }
 
 /// What the file says of itself, apart from its tables.
@@ -128,9 +131,14 @@ fn copy(source: &Connection, target: &Connection, table: &Item) -> rusqlite::Res
     if is_virtual(table) || table.name.starts_with("sqlite_stat") {
         return Ok(0);
     }
+    let is_sequence = table.name == "sqlite_sequence";
+    if is_sequence && !target.table_exists(None, table.name.as_str())? {
+        // It outlives the tables that it counted for.
+        return Ok(0);
+    }
     let rows = Rows::of(source, target, &table.name)?;
     target.execute_batch("BEGIN")?;
-    if table.name == "sqlite_sequence" {
+    if is_sequence {
         target.execute("DELETE FROM sqlite_sequence", [])?;
     }
     let read = if rows.key.is_some() {

@@ -172,6 +172,36 @@ async fn it_works_beside_a_server_and_sees_what_is_in_the_wal() {
     }
 }
 
+#[tokio::test]
+async fn what_counts_ids_may_stand_first_or_count_for_nothing_any_more() {
+    for (again, rows) in [
+        (
+            "CREATE TABLE again (id INTEGER PRIMARY KEY AUTOINCREMENT);
+             INSERT INTO again VALUES (41);",
+            Some(41),
+        ),
+        ("", None),
+    ] {
+        let (folder, database) = database().await;
+        let path = database.path().to_owned();
+        database.close().await;
+        open(&path)
+            .execute_batch(&format!(
+                "CREATE TABLE gone (id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE gone;
+                 CREATE TABLE other (id INTEGER PRIMARY KEY); {again}"
+            ))
+            .unwrap();
+        let recovered = recover(folder.path(), &[NO_SHELL]);
+        assert_eq!(recovered.code, Some(0), "{}", recovered.err);
+        let new = open(&path.with_added_extension("recovered"));
+        let seq = "SELECT seq FROM sqlite_sequence WHERE name = 'again'";
+        if let Some(rows) = rows {
+            assert_eq!(number(&new, seq), rows);
+        }
+        assert_eq!(number(&new, "SELECT count(*) FROM other"), 0);
+    }
+}
+
 const OF_ALL_KINDS: &str = "
     PRAGMA user_version = 7;
     CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, value ANY) STRICT;
