@@ -52,6 +52,19 @@ pub(in crate::queue) struct Limit {
     pub(in crate::queue) at_most: u32,
 }
 
+impl Limit {
+    /// The limit of a row, from the columns of its key and of how many.
+    pub(super) fn of(row: &Row<'_>, key: usize, at_most: usize) -> rusqlite::Result<Option<Self>> {
+        match row.get(key)? {
+            Some(key) => Ok(Some(Self {
+                key,
+                at_most: row.get(at_most)?,
+            })),
+            None => Ok(None),
+        }
+    }
+}
+
 /// A limit of starts, as it is in the table.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct PerTime {
@@ -285,7 +298,6 @@ pub(in crate::queue) fn queues(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Str
 }
 
 fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
-    let limit: Option<String> = row.get(8)?;
     let rate: Option<String> = row.get(10)?;
     Ok(Claimed {
         id: row.get(0)?,
@@ -296,13 +308,7 @@ fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
         attempt: row.get(5)?,
         attempts_max: row.get(6)?,
         timeout_ms: row.get(7)?,
-        limit: match limit {
-            Some(key) => Some(Limit {
-                key,
-                at_most: row.get(9)?,
-            }),
-            None => None,
-        },
+        limit: Limit::of(row, 8, 9)?,
         rate: match rate {
             Some(key) => Some(PerTime {
                 key,

@@ -247,16 +247,12 @@ pub(in crate::queue) fn rescue(tx: &Transaction<'_>, dead: Dead) -> rusqlite::Re
          WHERE state = 'executing' AND (?1 OR worker IS ?2)",
     )?;
     let jobs = running.query_map(params![is_all, worker], |row| {
-        let key: Option<String> = row.get(4)?;
-        let at_most: Option<u32> = row.get(5)?;
         Ok(Left {
             id: row.get(0)?,
             claims: row.get(1)?,
             attempt: row.get(2)?,
             deaths: row.get(3)?,
-            limit: key
-                .zip(at_most)
-                .map(|(key, at_most)| Limit { key, at_most }),
+            limit: Limit::of(row, 4, 5)?,
             is_to_be_cancelled: row.get(6)?,
         })
     })?;

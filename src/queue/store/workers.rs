@@ -159,15 +159,11 @@ pub(in crate::queue) fn held(connection: &Connection, id: i64) -> rusqlite::Resu
         "SELECT id, claims, cancel_reason IS NOT NULL, limit_key, limit_max FROM jobs WHERE state = 'executing' AND worker = ?1",
     )?;
     let held = held.query_map([id], |row| {
-        let key: Option<String> = row.get(3)?;
-        let at_most: Option<u32> = row.get(4)?;
         Ok(Held {
             id: row.get(0)?,
             claims: row.get(1)?,
             is_to_be_cancelled: row.get(2)?,
-            limit: key
-                .zip(at_most)
-                .map(|(key, at_most)| Limit { key, at_most }),
+            limit: Limit::of(row, 3, 4)?,
         })
     })?;
     held.collect()
