@@ -29,7 +29,6 @@ pub struct Settings {
     /// How long discarded and cancelled jobs are kept, in days; 30 by default, 0 to 3 650.
     pub keep_discarded_days: u32,
     /// What is said of single queues; others may use all workers, and have the weight 1.
-    #[serde(default)]
     pub queues: BTreeMap<String, QueueSettings>,
     /// The time zone of the schedule's entries that name none, by its IANA name; "UTC" by default.
     pub zone: String,
@@ -88,13 +87,13 @@ impl Section for Settings {
         problems.range("workers", self.workers, 0..=1024);
         problems.range("poll_ms", self.poll_ms, 100..=3_600_000);
         problems.range("lease_ms", self.lease_ms, 3000..=600_000);
-        for queue in self.queues.values() {
-            problems.range(
-                "queues.<name>.workers",
-                queue.workers.unwrap_or(1),
-                1..=1024,
-            );
-            problems.range("queues.<name>.weight", queue.weight.unwrap_or(1), 1..=100);
+        for (name, queue) in &self.queues {
+            if !(1..=1024).contains(&queue.workers.unwrap_or(1)) {
+                problems.add("queues", format!("{name}: workers must be from 1 to 1024"));
+            }
+            if !(1..=100).contains(&queue.weight.unwrap_or(1)) {
+                problems.add("queues", format!("{name}: weight must be from 1 to 100"));
+            }
         }
         problems.range("stop_ms", self.stop_ms, 0..=600_000);
         let hours = self.keep_completed_hours;

@@ -444,3 +444,19 @@ fn every_setting_is_printed() {
     };
     assert_eq!(keys(&config.to_string()), keys(documented));
 }
+
+#[test]
+fn a_queue_has_workers_and_a_weight_of_its_own() {
+    let with = |text: &str| Folder::new(&[("development.toml", text)]).load(&[]);
+    let config = with("[queue.queues.mail]\nworkers = 2\nweight = 3").unwrap();
+    let mail = &config.queue.queues["mail"];
+    assert_eq!((mail.workers, mail.weight), (Some(2), Some(3)));
+    for (text, reason) in [
+        ("weight = 101", "mail: weight must be from 1 to 100"),
+        ("workers = 0", "mail: workers must be from 1 to 1024"),
+        ("wait = 3", "unknown field"),
+    ] {
+        let problems = with(&format!("[queue.queues.mail]\n{text}")).unwrap_err();
+        assert!(problems[0].contains(reason), "{problems:?}");
+    }
+}
