@@ -1,59 +1,136 @@
-//! A cache in a SQLite file of its own, which may be deleted at any time.
+//! A cache in two tiers, memory before a SQLite file of its own, which may be deleted at any time.
+//!
+//! A read that memory can answer takes less than a microsecond, one that the file can a few: no other thread is asked.
+//! What is put is in memory at once, and in the file a moment later (250 ms at most, while the disk keeps up), so it
+//! survives a restart. Both tiers are bounded in bytes; beyond that, what was not asked for goes, oldest first.
 //!
 //! Whatever goes wrong with the file is a miss and a warning, never an error: one that is missing, damaged or of
-//! another version is made anew, and while it cannot be, the site runs without. A file that is no cache is left alone.
-//! Values are kept as `MessagePack` with the names of their fields, so a value whose type has changed is a miss as
-//! well, and not garbage.
+//! another version is made anew, and while it cannot be, memory goes on alone. A file that is no cache is left alone.
+//! Nothing of it is synced. A killed process loses at most what was put in its last moment; after a power cut the
+//! file is made anew, because it may have lost deletions.
 //!
-//! The file is bounded (`cache.bytes_max`): what was put first goes first.
+//! Values are kept as `MessagePack` with the names of their fields, so a value whose type has changed is a miss as
+//! well, and not garbage; each has a checksum.
+//!
+//! Two processes may share a file. What one writes, the other sees within a second.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use houseboat::cache::{Cache, Settings, Ttl};
+//! # use houseboat::database::Clock;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let settings = Settings { path: folder.path().join("cache.sqlite3"), ..Settings::default() };
+//! let cache = Cache::open(&settings, Clock::system()).await;
+//! cache.put("greeting", "ahoy", Duration::from_secs(60)).await?;
+//! assert_eq!(cache.get("greeting").await, Some("ahoy".to_owned()));
+//!
+//! // Computed once, however many ask for it; for ten minutes more the old value is given while a new one is computed.
+//! let ttl = Ttl::fresh(Duration::from_secs(60)).stale(Duration::from_secs(600));
+//! let price: Result<u32, std::io::Error> = cache.fetch("price", ttl, async || Ok(42)).await;
+//! assert_eq!(price?, 42);
+//! # cache.close().await;
+//! # Ok(())
+//! # }
+//! ```
 
-mod eviction;
+mod atomic;
+mod bell;
+mod counters;
+mod entry;
+mod error;
+mod fetch;
+mod file;
+mod flight;
+mod forget;
+mod marks;
+mod memory;
+mod namespace;
+mod presence;
+mod readers;
+mod rows;
 mod settings;
-mod store;
+mod stats;
+mod tiers;
+mod ttl;
+mod waiting;
+mod writer;
 
-use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::atomic::Refused;
+pub use self::counters::Timing;
+pub use self::error::Error;
 pub use self::settings::Settings;
+pub use self::stats::Stats;
+pub use self::ttl::Ttl;
 
-use self::store::Generation;
-use self::store::Store;
+use self::bell::Reason;
+use self::counters::Count;
+use self::counters::Counters;
+use self::counters::Op;
+use self::entry::Entry;
+use self::entry::Spot;
+use self::flight::Flights;
+use self::namespace::Namespace;
+use self::tiers::Found;
+use self::tiers::Tiers;
+use self::tiers::WAIT_MAX;
+use self::writer::Writer;
 use crate::database;
 use crate::database::Clock;
+use crate::database::Database;
+use crate::database::Depth;
+use crate::database::Limits;
+use crate::database::Synchronous;
+use crate::database::connection::Options;
 
-/// How long a caller waits for the cache file before it goes on without.
-const WAIT_MAX: Duration = Duration::from_millis(50);
-
-/// A handle to the cache. Cloning is cheap.
+/// A handle to the cache, or to one namespace of it. Cloning is cheap.
+///
+/// Keys are of any length and any bytes.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    store: Store,
+    tiers: Arc<Tiers>,
+    flights: Arc<Flights>,
+    namespace: Option<Arc<Namespace>>,
+    _owner: Arc<Owner>,
+}
+
+/// Stops the writer when the last handle is gone.
+#[derive(Debug)]
+struct Owner {
+    tiers: Arc<Tiers>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.tiers.bell.ring(Reason::Stop);
+    }
 }
 
 impl Cache {
     /// Opens the cache file, or makes it anew if it is missing, damaged or of another version.
     ///
-    /// Never fails: where no file can be made, the cache is empty and stays so, and a warning says why;
-    /// it is tried again every 30 s.
+    /// Never fails: where no file can be made, the cache is in memory alone, and a warning says why; it is tried again
+    /// every 30 s.
     pub async fn open(settings: &Settings, clock: Clock) -> Self {
-        let store = Store::new(settings.clone(), clock);
-        store.database().await;
-        Self { store }
-    }
-
-    /// The value of a key, if it is there, has not expired, and is of this type.
-    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
-        let found = self.store.get(key.to_owned());
-        let bytes = self.within(key, found).await??;
-        match rmp_serde::from_slice(&bytes) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                tracing::debug!(key, %error, "a value of another type is a miss");
-                None
-            }
+        let tiers = Arc::new(Tiers::new(settings.clone(), clock));
+        match settings.bytes_max {
+            0 => tiers.close(),
+            _ => start(Arc::clone(&tiers)).await,
+        }
+        Self {
+            flights: Arc::new(Flights::default()),
+            namespace: None,
+            _owner: Arc::new(Owner {
+                tiers: Arc::clone(&tiers),
+            }),
+            tiers,
         }
     }
 
@@ -66,86 +143,105 @@ impl Cache {
         }
     }
 
-    /// Keeps a value under a key, for so long (`None`: until it is evicted), in place of what was there.
-    ///
-    /// A value over `cache.value_bytes_max` is not kept, with a warning.
-    pub async fn put<T: Serialize + Sync>(
-        &self,
-        key: &str,
-        value: &T,
-        ttl: impl Into<Option<Duration>>,
-    ) {
-        self.keep(key, value, ttl.into(), None).await;
+    /// The value of a key, if it is there, is fresh, and is of this type.
+    pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Option<T> {
+        self.find_fresh(key.as_ref()).await?.decode()
     }
 
-    async fn keep<T: Serialize + Sync>(
+    /// The values of some keys, in their order.
+    pub async fn get_many<T: DeserializeOwned>(
         &self,
-        key: &str,
-        value: &T,
-        ttl: Option<Duration>,
-        generation: Option<Generation>,
-    ) {
-        let bytes = match rmp_serde::to_vec_named(value) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                tracing::warn!(key, %error, "a value cannot be encoded and is not cached");
-                return;
-            }
-        };
-        let bytes_max = self.store.value_bytes_max();
-        if bytes.len() > bytes_max {
-            let bytes = bytes.len();
-            tracing::warn!(
-                key,
-                bytes,
-                bytes_max,
-                "a value is too large and is not cached"
-            );
-            return;
+        keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Vec<Option<T>> {
+        let mut values = Vec::new();
+        for key in keys {
+            values.push(self.get(key).await);
         }
-        let put = self.store.put(key.to_owned(), bytes, ttl, generation);
-        self.within(key, put).await;
+        values
     }
 
-    /// The value of a key, or what `compute` gives, which is then kept for `ttl`.
+    /// Whether a key has a fresh value, of whatever type.
+    pub async fn contains(&self, key: impl AsRef<[u8]>) -> bool {
+        self.find_fresh(key.as_ref()).await.is_some()
+    }
+
+    /// Keeps a value under a key, in place of what was there.
     ///
-    /// If something is deleted from the cache by this process meanwhile, the value is returned and not kept:
-    /// it may be of before.
+    /// It returns when memory has it. If more waits to be written than `cache.memory_bytes_max` (at least 8 MiB), it
+    /// waits for the disk, but no longer than 50 ms: then the value is not kept, and the one before it is gone.
     ///
     /// # Errors
     ///
-    /// What `compute` returns; that is not kept.
-    pub async fn fetch<T, E, F>(
+    /// [`Error::TooLarge`] if it takes more than `cache.value_bytes_max`, and [`Error::Encode`]; then the value before
+    /// it is gone as well, since it is not what the key has any more.
+    pub async fn put<T: Serialize + ?Sized>(
         &self,
-        key: &str,
-        ttl: impl Into<Option<Duration>>,
-        compute: impl FnOnce() -> F,
-    ) -> Result<T, E>
-    where
-        T: Serialize + DeserializeOwned + Sync,
-        F: Future<Output = Result<T, E>>,
-    {
-        let generation = self.store.generation();
-        if let Some(value) = self.get(key).await {
-            return Ok(value);
-        }
-        let value = compute().await?;
-        self.keep(key, &value, ttl.into(), Some(generation)).await;
-        Ok(value)
-    }
-
-    /// Forgets a key.
-    pub async fn delete(&self, key: &str) {
-        // Not bounded in time: a value that should be gone must not be served.
-        if let Err(error) = self.store.delete(key.to_owned()).await {
-            tracing::warn!(key, %error, "a value could not be deleted from the cache");
+        key: impl AsRef<[u8]>,
+        value: &T,
+        ttl: impl Into<Ttl>,
+    ) -> Result<(), Error> {
+        let (key, ttl) = (key.as_ref(), ttl.into());
+        match entry::encode(value, self.tiers.settings.value_bytes_max) {
+            Ok(value) => {
+                self.put_encoded(key, value, ttl).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.remove(key).await;
+                Err(error)
+            }
         }
     }
 
-    /// Forgets everything.
+    /// Keeps some values, each under its key.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put), for the first that cannot be kept; those before it are, those after it are not.
+    pub async fn put_many<T: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (impl AsRef<[u8]>, T)>,
+        ttl: impl Into<Ttl>,
+    ) -> Result<(), Error> {
+        let ttl = ttl.into();
+        for (key, value) in entries {
+            self.put(key, &value, ttl).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a key.
+    ///
+    /// It is gone at once. The call returns when it is gone from the file too, so that it does not come back if the
+    /// process is killed; or after 50 ms, if the disk takes longer than that.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) {
+        if self.remove(key.as_ref()).await {
+            self.tiers.settled().await;
+        }
+    }
+
+    /// Deletes all keys: of this namespace, or on the cache itself everything.
+    ///
+    /// It takes as long as [`delete`](Self::delete), however much there is: what was put before is out of reach, and
+    /// is removed from the file afterwards.
     pub async fn clear(&self) {
-        if let Err(error) = self.store.clear().await {
-            tracing::warn!(%error, "the cache could not be cleared");
+        self.flights.clear();
+        match &self.namespace {
+            Some(namespace) => namespace.clear(&self.tiers),
+            None => self.tiers.clear(),
+        }
+        self.tiers.settled().await;
+    }
+
+    /// The same cache, with keys of its own, which can be cleared together.
+    ///
+    /// Nothing has to be declared, and there may be any number. A name of a namespace within one is another's.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Self {
+        let namespace = Namespace::new(self.namespace.as_deref(), name);
+        Self {
+            namespace: Some(Arc::new(namespace)),
+            ..self.clone()
         }
     }
 
@@ -155,31 +251,164 @@ impl Cache {
     ///
     /// When the file cannot be opened, or is too damaged to be read at all.
     pub async fn check(settings: &Settings) -> database::Result<database::Report> {
-        store::check(settings).await
+        file::refuse_others(&settings.path)?;
+        let database = Database::open_with(as_database(settings), CHECK_LIMITS, Clock::system())?;
+        let report = database.check(Depth::Full).await;
+        database.close().await;
+        report
     }
 
-    /// Closes the file; later calls find nothing and keep nothing.
+    /// Writes what waits, and closes the file; later calls go to memory alone.
     pub async fn close(&self) {
-        self.store.close().await;
+        self.tiers.bell.ring(Reason::Stop);
+        self.tiers.closed().await;
     }
 
-    /// What the file answers, unless it fails or keeps the caller waiting.
-    async fn within<T>(
-        &self,
-        key: &str,
-        answer: impl Future<Output = database::Result<T>>,
-    ) -> Option<T> {
-        match tokio::time::timeout(WAIT_MAX, answer).await {
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(database::Error::Closed)) => None,
-            Ok(Err(error)) => {
-                tracing::warn!(key, %error, "the cache failed; going on without");
-                None
+    /// The hash and the namespace of a key; `None` while nothing can be in its namespace.
+    fn spot<'a>(&self, key: &'a [u8]) -> Option<Spot<'a>> {
+        let space = match &self.namespace {
+            None => namespace::ROOT,
+            Some(namespace) => namespace.id(&self.tiers)?,
+        };
+        Some(self.tiers.spot(space, key))
+    }
+
+    /// The same, for something that is to be kept.
+    fn spot_to_keep<'a>(&self, key: &'a [u8]) -> Spot<'a> {
+        let space = match &self.namespace {
+            None => namespace::ROOT,
+            Some(namespace) => namespace.id_or_new(&self.tiers),
+        };
+        self.tiers.spot(space, key)
+    }
+
+    async fn find_fresh(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        let entry = self.find(self.spot(key)).await;
+        entry.filter(|entry| entry.is_fresh(self.tiers.now()))
+    }
+
+    /// The entry at a spot, of whatever age, and counted.
+    async fn find(&self, spot: Option<Spot<'_>>) -> Option<Arc<Entry>> {
+        let counters = &self.tiers.counters;
+        let Some(spot) = spot else {
+            counters.add(Count::Miss);
+            return None;
+        };
+        let timer = Counters::sample();
+        let guard = match self.tiers.look(spot) {
+            Found::Here(entry) => {
+                counters.add(Count::MemoryHit);
+                counters.record(Op::MemoryGet, timer);
+                return Some(entry);
             }
-            Err(_) => {
-                tracing::warn!(key, "the cache is slow; going on without");
+            Found::Nowhere => {
+                counters.add(Count::Miss);
+                return None;
+            }
+            Found::AskFile(guard) => guard,
+        };
+        let found = if self.tiers.readers.is_slow() {
+            self.read_elsewhere(spot).await
+        } else {
+            self.tiers.read_file(spot, guard)
+        };
+        match found {
+            Some(_) => counters.add(Count::FileHit),
+            None => counters.add(Count::Miss),
+        };
+        counters.record(Op::FileGet, timer);
+        found
+    }
+
+    /// Reads from a slow disk on a thread that may wait, and does not wait for it beyond a limit.
+    async fn read_elsewhere(&self, spot: Spot<'_>) -> Option<Arc<Entry>> {
+        let tiers = Arc::clone(&self.tiers);
+        let (space, key) = (spot.space, spot.key.to_vec());
+        let read = tokio::task::spawn_blocking(move || {
+            let spot = tiers.spot(space, &key);
+            let guard = tiers.waiting.guard(spot.hash);
+            tiers.read_file(spot, guard)
+        });
+        match tokio::time::timeout(WAIT_MAX, read).await {
+            Ok(Ok(found)) => found,
+            _ => {
+                tracing::debug!("the cache file is slow; going on without");
                 None
             }
         }
+    }
+
+    async fn put_encoded(&self, key: &[u8], value: bytes::Bytes, ttl: Ttl) {
+        if ttl.is_zero() {
+            self.remove(key).await;
+            return;
+        }
+        if !self.tiers.has_room().await {
+            self.tiers.counters.add(Count::Dropped);
+            self.remove(key).await;
+            return;
+        }
+        let times = ttl.times(self.tiers.now());
+        self.tiers.put(self.spot_to_keep(key), value, times, None);
+    }
+
+    /// Deletes a key, and says whether there can have been one.
+    async fn remove(&self, key: &[u8]) -> bool {
+        let Some(spot) = self.spot(key) else {
+            return false;
+        };
+        self.flights.forget(spot);
+        self.tiers.delete(spot);
+        true
+    }
+}
+
+/// Starts the writer, and returns when it has opened the file or knows that it cannot.
+async fn start(tiers: Arc<Tiers>) {
+    let (opened, is_opened) = tokio::sync::oneshot::channel();
+    let shared = Arc::clone(&tiers);
+    let thread = std::thread::Builder::new()
+        .name("cache-writer".to_owned())
+        .spawn(move || {
+            shared.bell.hang_up(std::thread::current());
+            let mut writer = Writer::new(shared);
+            writer.open_first();
+            let _ = opened.send(());
+            writer.run();
+        });
+    match thread {
+        Ok(_) => {
+            let _ = is_opened.await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "there is no thread for the cache file; the cache is in memory alone");
+            tiers.close();
+        }
+    }
+}
+
+const CHECK_LIMITS: Limits = Limits {
+    readers: 1,
+    waiting_max: 1,
+    group_max: 1,
+    read_time: CHECK_TIME,
+    write_time: CHECK_TIME,
+    slow_time: Duration::MAX,
+    marks_damage: false,
+};
+
+const CHECK_TIME: Duration = Duration::from_secs(5);
+
+/// The file as a check opens it.
+fn as_database(settings: &Settings) -> Options {
+    Options {
+        path: settings.path.clone(),
+        busy_timeout_ms: 50,
+        synchronous: Synchronous::Normal,
+        cache_pages: 2_000,
+        journal_size_limit_bytes: 16 * 1024 * 1024,
+        mmap_bytes: 0,
+        copy_before_migration: false,
+        warnings: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 
@@ -39,6 +40,17 @@ impl Clock {
             None => Timestamp::now(),
         };
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    /// [`now`](Self::now) as numbers are kept: milliseconds since 1970.
+    #[must_use]
+    pub(crate) fn now_ms(&self) -> i64 {
+        if self.held.is_some() {
+            return self.now().as_millisecond();
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // Before 1970 nobody has this program.
+        now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Sets a held clock, forward or back; does nothing to the system's.

@@ -62,6 +62,9 @@ const ROOM_TO_OPEN: u64 = 128 * 1024;
 pub(super) const FOREIGN: &str = "this file is not a SQLite database; \
     if it was one, its beginning is damaged: `restore` puts a copy in its place, `recover` brings back what can be read";
 
+/// What a page has, in bytes, where nobody says otherwise: <https://sqlite.org/pgszchng2016.html>.
+const PAGE_BYTES: u32 = 4_096;
+
 /// Prepared statements kept by each connection: a site has some dozens, and each is a few kilobytes.
 const STATEMENTS_MAX: usize = 128;
 
@@ -72,6 +75,37 @@ pub(crate) fn open(options: &Options, role: Role) -> Result<Connection> {
         make_directory(&options.path)?;
     }
     manager(options, role)
+        .connect()
+        .map_err(|error| open_error(&options.path, &error))
+}
+
+/// A file that may be lost at any time, which is what makes it fast.
+#[derive(Clone, Debug)]
+pub(crate) struct Disposable {
+    pub(crate) path: PathBuf,
+    pub(crate) busy_timeout_ms: u32,
+    pub(crate) cache_pages: u32,
+    /// With so many pages in the WAL, a commit brings them into the file.
+    pub(crate) wal_pages: u32,
+}
+
+/// Opens a file that may be lost: nothing is synced, and what is deleted can be given back to the disk.
+pub(crate) fn open_disposable(options: &Disposable, role: Role) -> Result<Connection> {
+    if role == Role::Writer {
+        refuse_obstacles(&options.path)?;
+        make_directory(&options.path)?;
+    }
+    let pragmas = disposable_pragmas(options, role);
+    let wait = Duration::from_millis(options.busy_timeout_ms.into());
+    SqliteConnectionManager::file(&options.path)
+        .with_flags(access(role) | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_init(move |connection| {
+            if role == Role::Writer {
+                // Takes only while the file is empty.
+                set(connection, "auto_vacuum", "incremental", wait)?;
+            }
+            set_up(connection, &pragmas, wait)
+        })
         .connect()
         .map_err(|error| open_error(&options.path, &error))
 }
@@ -180,15 +214,18 @@ fn open_bare(path: &Path, access: OpenFlags) -> Result<Connection> {
 
 /// What the pool opens connections with.
 pub(super) fn manager(options: &Options, role: Role) -> SqliteConnectionManager {
-    let access = match role {
-        Role::Writer => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-        Role::Reader => OpenFlags::SQLITE_OPEN_READ_ONLY,
-    };
     let pragmas = pragmas(options, role);
     let wait = Duration::from_millis(options.busy_timeout_ms.into());
     SqliteConnectionManager::file(&options.path)
-        .with_flags(access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_flags(access(role) | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .with_init(move |connection| set_up(connection, &pragmas, wait))
+}
+
+fn access(role: Role) -> OpenFlags {
+    match role {
+        Role::Writer => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        Role::Reader => OpenFlags::SQLITE_OPEN_READ_ONLY,
+    }
 }
 
 /// One PRAGMA: its name, the value to set, and what it must read back as.
@@ -198,32 +235,60 @@ struct Pragma {
     read_back: String,
 }
 
+impl Pragma {
+    fn number(name: &'static str, value: impl Into<u64>) -> Self {
+        let value = value.into().to_string();
+        Self {
+            name,
+            set: Some(value.clone()),
+            read_back: value,
+        }
+    }
+
+    /// It is the writer who switches the file to WAL.
+    fn wal(role: Role) -> Self {
+        Self {
+            name: "journal_mode",
+            set: (role == Role::Writer).then(|| "wal".to_owned()),
+            read_back: "wal".to_owned(),
+        }
+    }
+}
+
+fn disposable_pragmas(options: &Disposable, role: Role) -> Vec<Pragma> {
+    vec![
+        Pragma::number("busy_timeout", options.busy_timeout_ms),
+        Pragma::wal(role),
+        Pragma::number("synchronous", 0_u32),
+        Pragma::number("wal_autocheckpoint", options.wal_pages),
+        // What one large transaction made of the WAL goes with the next.
+        Pragma::number("journal_size_limit", options.wal_pages * PAGE_BYTES),
+        Pragma::number("cache_size", options.cache_pages),
+        Pragma::number("temp_store", 2_u32),
+        Pragma::number("trusted_schema", 0_u32),
+        // A file that is cut off under a map kills the process.
+        Pragma::number("mmap_size", 0_u32),
+        Pragma::number("query_only", role == Role::Reader),
+    ]
+}
+
 fn pragmas(options: &Options, role: Role) -> Vec<Pragma> {
-    let number = |name, value: u64| Pragma {
-        name,
-        set: Some(value.to_string()),
-        read_back: value.to_string(),
-    };
     let synchronous = match options.synchronous {
-        Synchronous::Normal => 1,
+        Synchronous::Normal => 1_u32,
         Synchronous::Full => 2,
     };
     vec![
         // Before anything else: the switch to WAL itself may have to wait.
-        number("busy_timeout", options.busy_timeout_ms.into()),
-        Pragma {
-            name: "journal_mode",
-            set: (role == Role::Writer).then(|| "wal".to_owned()),
-            read_back: "wal".to_owned(),
-        },
-        number("synchronous", synchronous),
-        number("foreign_keys", 1),
-        number("journal_size_limit", options.journal_size_limit_bytes),
-        number("cache_size", options.cache_pages.into()),
-        number("temp_store", 2),
-        number("trusted_schema", 0),
-        number("mmap_size", options.mmap_bytes),
-        number("query_only", u64::from(role == Role::Reader)),
+        Pragma::number("busy_timeout", options.busy_timeout_ms),
+        Pragma::wal(role),
+        Pragma::number("synchronous", synchronous),
+        Pragma::number("foreign_keys", 1_u32),
+        Pragma::number("journal_size_limit", options.journal_size_limit_bytes),
+        Pragma::number("cache_size", options.cache_pages),
+        Pragma::number("temp_store", 2_u32),
+        Pragma::number("trusted_schema", 0_u32),
+        Pragma::number("mmap_size", options.mmap_bytes),
+        Pragma::number("query_only", role == Role::Reader),
     ]
 }
 

@@ -330,11 +330,6 @@ impl Database {
         self.inner.clock.now()
     }
 
-    /// Whether this is a handle to the same open file.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
     /// The file, also where the settings name a link to it.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -257,14 +257,6 @@ impl Database {
         .await
     }
 
-    /// Brings what is committed from the WAL into the file, as far as no reader needs it there.
-    pub(crate) async fn checkpoint(&self) -> Result<()> {
-        self.apart(Role::Writer, |connection| {
-            Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
-        })
-        .await
-    }
-
     /// Runs `work` on a connection of its own, off the runtime and off the readers.
     async fn apart<F, T>(&self, role: Role, work: F) -> Result<T>
     where

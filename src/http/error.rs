@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::cache;
 use crate::database;
 use crate::database::BoxError;
 use crate::replication;
@@ -128,6 +129,12 @@ impl From<replication::Error> for Error {
         let mut answer = Self::new(status, words(status).1);
         answer.cause = Some(error.to_string());
         answer
+    }
+}
+
+impl From<cache::Error> for Error {
+    fn from(error: cache::Error) -> Self {
+        Self::internal(error)
     }
 }
 

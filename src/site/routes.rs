@@ -92,7 +92,7 @@ async fn status(State(context): State<Context>) -> Result<Html<String>> {
     let page = database.read(move |conn| views::status(conn, now)).await?;
     let page = page.render()?;
     let kept = Kept { revision, page };
-    cache.put("status", &kept, STATUS_TTL).await;
+    cache.put("status", &kept, STATUS_TTL).await?;
     Ok(Html(kept.page))
 }
 

@@ -38,16 +38,16 @@ async fn text(cache: &Cache, key: &str) -> Option<String> {
 async fn what_is_put_is_got_and_the_last_put_wins() {
     let (_folder, cache, _) = cache().await;
     assert_eq!(text(&cache, "k").await, None);
-    cache.put("k", &"one", MINUTE).await;
-    cache.put("k", &"two", None).await;
+    cache.put("k", &"one", MINUTE).await.unwrap();
+    cache.put("k", &"two", None).await.unwrap();
     assert_eq!(text(&cache, "k").await.as_deref(), Some("two"));
 }
 
 #[tokio::test]
 async fn an_entry_expires_when_its_time_is_over_and_not_before() {
     let (_folder, cache, clock) = cache().await;
-    cache.put("minute", &"m", MINUTE).await;
-    cache.put("ever", &"e", None).await;
+    cache.put("minute", &"m", MINUTE).await.unwrap();
+    cache.put("ever", &"e", None).await.unwrap();
     clock.advance(MINUTE.checked_sub(Duration::from_millis(1)).unwrap());
     assert!(text(&cache, "minute").await.is_some());
     clock.advance(Duration::from_millis(1));
@@ -59,7 +59,7 @@ async fn an_entry_expires_when_its_time_is_over_and_not_before() {
 async fn deleted_and_cleared_entries_are_gone() {
     let (_folder, cache, _) = cache().await;
     for key in ["a", "b", "c"] {
-        cache.put(key, &key, None).await;
+        cache.put(key, &key, None).await.unwrap();
     }
     cache.delete("a").await;
     assert_eq!(text(&cache, "a").await, None);
@@ -73,7 +73,7 @@ async fn fetch_computes_once_and_not_again_until_it_expires() {
     let (_folder, cache, clock) = cache().await;
     for (advance, expected) in [(0, 1), (30, 1), (30, 2)] {
         clock.advance(Duration::from_secs(advance));
-        let compute = async || Ok::<_, Infallible>(if advance == 0 { 1 } else { 2 });
+        let compute = async move || Ok::<_, Infallible>(if advance == 0 { 1 } else { 2 });
         let value: i32 = cache.fetch("k", MINUTE, compute).await.unwrap();
         assert_eq!(value, expected);
     }
@@ -107,7 +107,7 @@ async fn a_value_whose_type_has_changed_is_a_miss() {
         name: "Ada".to_owned(),
         age: 36,
     };
-    cache.put("k", &before, None).await;
+    cache.put("k", &before, None).await.unwrap();
     assert_eq!(cache.get::<After>("k").await, None);
     assert_eq!(cache.get::<Before>("k").await, Some(before));
 }
@@ -115,7 +115,7 @@ async fn a_value_whose_type_has_changed_is_a_miss() {
 #[tokio::test]
 async fn entries_survive_a_restart() {
     let (folder, cache, clock) = cache().await;
-    cache.put("k", &"kept", MINUTE).await;
+    cache.put("k", &"kept", MINUTE).await.unwrap();
     cache.close().await;
     assert_eq!(text(&cache, "k").await, None, "a closed cache has nothing");
     let cache = Cache::open(&settings(folder.path()), clock).await;
@@ -128,7 +128,7 @@ async fn a_file_that_is_no_database_is_made_anew() {
     let settings = settings(folder.path());
     std::fs::write(&settings.path, "no database at all ".repeat(500)).unwrap();
     let cache = Cache::open(&settings, Clock::system()).await;
-    cache.put("k", &"v", None).await;
+    cache.put("k", &"v", None).await.unwrap();
     assert_eq!(text(&cache, "k").await.as_deref(), Some("v"));
 }
 
@@ -138,7 +138,8 @@ async fn a_file_damaged_under_the_running_cache_is_made_anew() {
     for number in 0..400 {
         cache
             .put(&format!("k{number}"), &"x".repeat(1_000), None)
-            .await;
+            .await
+            .unwrap();
     }
     let path = settings(folder.path()).path;
     cache.close().await;
@@ -151,7 +152,7 @@ async fn a_file_damaged_under_the_running_cache_is_made_anew() {
         // Each is a hit, or a miss; none fails.
         text(&cache, &format!("k{number}")).await;
     }
-    cache.put("after", &"v", None).await;
+    cache.put("after", &"v", None).await.unwrap();
     assert_eq!(text(&cache, "after").await.as_deref(), Some("v"));
     cache.close().await;
     assert!(
@@ -165,15 +166,15 @@ async fn a_file_damaged_under_the_running_cache_is_made_anew() {
 #[tokio::test]
 async fn a_file_deleted_under_the_running_cache_costs_nothing() {
     let (folder, cache, _) = cache().await;
-    cache.put("k", &"v", None).await;
+    cache.put("k", &"v", None).await.unwrap();
     for name in ["cache.sqlite3", "cache.sqlite3-wal", "cache.sqlite3-shm"] {
         std::fs::remove_file(folder.path().join(name)).unwrap();
     }
     text(&cache, "k").await;
-    cache.put("after", &"v", None).await;
+    cache.put("after", &"v", None).await.unwrap();
     cache.close().await;
     let cache = Cache::open(&settings(folder.path()), Clock::system()).await;
-    cache.put("again", &"v", None).await;
+    cache.put("again", &"v", None).await.unwrap();
     assert!(text(&cache, "again").await.is_some());
 }
 
@@ -186,7 +187,7 @@ async fn without_a_place_for_its_file_everything_is_a_miss() {
         ..Settings::default()
     };
     let cache = Cache::open(&nowhere, Clock::system()).await;
-    cache.put("k", &"v", None).await;
+    cache.put("k", &"v", None).await.unwrap();
     assert_eq!(text(&cache, "k").await, None);
     let value: Result<i32, Infallible> = cache.fetch("k", None, async || Ok(7)).await;
     assert_eq!(value, Ok(7));
@@ -201,8 +202,12 @@ async fn a_value_over_the_bound_is_returned_and_not_kept() {
     };
     let cache = Cache::open(&small, Clock::system()).await;
     let large = "x".repeat(3_000);
-    let value: Result<String, Infallible> =
-        cache.fetch("k", None, async || Ok(large.clone())).await;
+    let value: Result<String, Infallible> = cache
+        .fetch("k", None, {
+            let large = large.clone();
+            async move || Ok(large)
+        })
+        .await;
     assert_eq!(value.unwrap(), large);
     assert_eq!(text(&cache, "k").await, None);
 }
@@ -217,7 +222,10 @@ async fn a_full_cache_forgets_what_was_put_first() {
     let cache = Cache::open(&small, Clock::system()).await;
     let value = "x".repeat(10_000);
     for number in 0..400 {
-        cache.put(&format!("k{number}"), &value, None).await;
+        cache
+            .put(&format!("k{number}"), &value, None)
+            .await
+            .unwrap();
     }
     assert_eq!(text(&cache, "k0").await, None);
     assert!(text(&cache, "k399").await.is_some());
@@ -237,7 +245,7 @@ async fn odd_keys_are_keys() {
         "\0",
         &"long".repeat(5_000),
     ] {
-        cache.put(key, &key.len(), None).await;
+        cache.put(key, &key.len(), None).await.unwrap();
         assert_eq!(cache.get(key).await, Some(key.len()), "{key:.20}");
     }
 }
@@ -257,7 +265,7 @@ async fn a_database_that_is_no_cache_is_left_as_it_is() {
     drop(other);
     let before = std::fs::read(&path).unwrap();
     let cache = Cache::open(&settings(folder.path()), Clock::system()).await;
-    cache.put("k", &"v", None).await;
+    cache.put("k", &"v", None).await.unwrap();
     assert_eq!(text(&cache, "k").await, None);
     cache.close().await;
     assert!(Cache::check(&settings(folder.path())).await.is_err());
@@ -283,7 +291,7 @@ async fn a_file_of_another_kind_is_set_aside() {
     let path = settings(folder.path()).path;
     std::fs::write(&path, "a text that somebody wrote").unwrap();
     let cache = Cache::open(&settings(folder.path()), Clock::system()).await;
-    cache.put("k", &"v", None).await;
+    cache.put("k", &"v", None).await.unwrap();
     assert!(text(&cache, "k").await.is_some());
     let aside = folder.path().join("cache.sqlite3.damaged");
     assert_eq!(
@@ -307,10 +315,13 @@ async fn a_value_computed_before_a_deletion_is_not_kept_after_it() {
     let (_folder, cache, _) = cache().await;
     let value: Result<&str, Infallible> = Ok("old");
     let fetched: Result<String, Infallible> = cache
-        .fetch("k", None, async || {
-            // Meanwhile somebody changes what it was computed from.
-            cache.delete("k").await;
-            value.map(str::to_owned)
+        .fetch("k", None, {
+            let cache = cache.clone();
+            async move || {
+                // Meanwhile somebody changes what it was computed from.
+                cache.delete("k").await;
+                value.map(str::to_owned)
+            }
         })
         .await;
     assert_eq!(fetched.unwrap(), "old");
@@ -320,7 +331,7 @@ async fn a_value_computed_before_a_deletion_is_not_kept_after_it() {
 #[tokio::test]
 async fn a_caller_that_leaves_during_a_repair_leaves_no_broken_cache() {
     let (folder, cache, clock) = cache().await;
-    cache.put("k", &"x".repeat(50_000), None).await;
+    cache.put("k", &"x".repeat(50_000), None).await.unwrap();
     cache.close().await;
     let path = settings(folder.path()).path;
     let mut bytes = std::fs::read(&path).unwrap();
@@ -337,6 +348,6 @@ async fn a_caller_that_leaves_during_a_repair_leaves_no_broken_cache() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    cache.put("after", &"v", None).await;
+    cache.put("after", &"v", None).await.unwrap();
     assert!(text(&cache, "after").await.is_some());
 }

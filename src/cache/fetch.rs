@@ -1,0 +1,233 @@
+//! `fetch`: a value from the cache, or computed once, however many ask for it.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
+
+use crate::cache::Cache;
+use crate::cache::Error;
+use crate::cache::Ttl;
+use crate::cache::entry;
+use crate::cache::entry::Entry;
+use crate::cache::flight::Flight;
+use crate::cache::flight::Turn;
+use crate::cache::ttl::Times;
+
+/// After a refresh that failed, the stale value is taken for fresh for so long, so that not every caller tries.
+const REST: Duration = Duration::from_secs(1);
+
+/// One computation: what it is for.
+#[derive(Debug)]
+struct Work {
+    cache: Cache,
+    space: u64,
+    key: Box<[u8]>,
+    ttl: Ttl,
+    flight: Arc<Flight>,
+    /// The value that is given meanwhile.
+    stale: Option<Arc<Entry>>,
+}
+
+impl Cache {
+    /// The value of a key, or what `compute` gives, which is then kept.
+    ///
+    /// At most one computation for a key runs at a time in this process; others who ask wait for its value, up to 10 s,
+    /// and compute it themselves then. It is a task of its own: if the caller leaves, it goes on. If it fails or panics,
+    /// its caller is told, and those who waited compute themselves, at most 16 at a time.
+    ///
+    /// With a [stale](Ttl::stale) time, a value whose fresh time is over is given at once, and one computation runs
+    /// behind it. If that fails, it is tried again after a second.
+    ///
+    /// The fresh time is shortened by up to a tenth, by chance, so that what was computed together does not end
+    /// together. If the key is deleted or forgotten while a value is computed, the value is given to those who asked
+    /// before, and is not kept. One that is too large is given and not kept, with a warning.
+    ///
+    /// # Errors
+    ///
+    /// What `compute` returns; that is not kept.
+    ///
+    /// # Panics
+    ///
+    /// As `compute` does.
+    pub async fn fetch<T, E, F>(
+        &self,
+        key: impl AsRef<[u8]>,
+        ttl: impl Into<Ttl>,
+        compute: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let (key, ttl) = (key.as_ref(), ttl.into());
+        if let Some((entry, value)) = self.find_decoded(key).await {
+            if !entry.is_fresh(self.tiers.now()) {
+                self.refresh(key, ttl, entry, compute);
+            }
+            return Ok(value);
+        }
+        let spot = self.spot_to_keep(key);
+        let (flight, is_new) = self.flights.join(spot);
+        if is_new && let Some((entry, value)) = self.find_decoded(key).await {
+            // Another one ended between the look and this.
+            let encoded = Some(entry.value.clone());
+            self.flights.answer(spot, &flight, encoded);
+            return Ok(value);
+        }
+        let permit = match flight.turn().await {
+            Turn::Take(value) => match entry::decode(&value) {
+                Some(value) => return Ok(value),
+                None => None,
+            },
+            Turn::Compute(permit) => permit,
+        };
+        let work = Work {
+            cache: self.clone(),
+            space: spot.space,
+            key: key.into(),
+            ttl,
+            flight,
+            stale: None,
+        };
+        match work.start(permit, compute).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// An entry that is there, fresh or stale, and of this type.
+    async fn find_decoded<T: DeserializeOwned>(&self, key: &[u8]) -> Option<(Arc<Entry>, T)> {
+        let entry = self.find(self.spot(key)).await?;
+        if !entry.is_there(self.tiers.now()) {
+            return None;
+        }
+        let value = entry.decode()?;
+        Some((entry, value))
+    }
+
+    /// Computes a stale value anew, unless somebody does.
+    fn refresh<T, E, F>(
+        &self,
+        key: &[u8],
+        ttl: Ttl,
+        stale: Arc<Entry>,
+        compute: impl FnOnce() -> F + Send + 'static,
+    ) where
+        T: Serialize + Send + 'static,
+        E: Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let spot = self.spot_to_keep(key);
+        let (flight, is_new) = self.flights.join(spot);
+        if !is_new {
+            return;
+        }
+        let Some(permit) = flight.turn_now() else {
+            return;
+        };
+        let work = Work {
+            cache: self.clone(),
+            space: spot.space,
+            key: key.into(),
+            ttl,
+            flight,
+            stale: Some(stale),
+        };
+        drop(work.start(Some(permit), compute));
+    }
+}
+
+impl Work {
+    /// Computes in a task of its own.
+    fn start<T, E, F>(
+        self,
+        permit: Option<OwnedSemaphorePermit>,
+        compute: impl FnOnce() -> F + Send + 'static,
+    ) -> JoinHandle<Result<Result<T, E>, Box<dyn Any + Send>>>
+    where
+        T: Serialize + Send + 'static,
+        E: Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let task = async move {
+            let tiers = Arc::clone(&self.cache.tiers);
+            let spot = tiers.spot(self.space, &self.key);
+            let begun = (tiers.waiting.guard(spot.hash), tiers.epoch());
+            let computed = AssertUnwindSafe(async { compute().await })
+                .catch_unwind()
+                .await;
+            match &computed {
+                Ok(Ok(value)) => {
+                    let value = self.encode(value);
+                    if let Some(value) = &value {
+                        self.keep(value.clone(), begun).await;
+                    }
+                    self.cache.flights.answer(spot, &self.flight, value);
+                }
+                Ok(Err(_)) | Err(_) => {
+                    self.rest(begun);
+                    self.cache.flights.fail(spot, &self.flight);
+                }
+            }
+            drop(permit);
+            computed
+        };
+        tokio::spawn(task.in_current_span())
+    }
+
+    /// The value for those who wait, of whatever size.
+    fn encode<T: Serialize>(&self, value: &T) -> Option<Bytes> {
+        match entry::encode(value, usize::MAX) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let key = self.key.escape_ascii();
+                tracing::warn!(%key, %error, "a computed value is not cached");
+                None
+            }
+        }
+    }
+
+    async fn keep(&self, value: Bytes, begun: (crate::cache::waiting::Guard, u64)) {
+        let tiers = &self.cache.tiers;
+        let (bytes, bytes_max) = (value.len(), tiers.settings.value_bytes_max);
+        if bytes > bytes_max {
+            let error = Error::TooLarge { bytes, bytes_max };
+            let key = self.key.escape_ascii();
+            tracing::warn!(%key, %error, "a computed value is not cached");
+            return;
+        }
+        if self.ttl.is_zero() || !tiers.has_room().await {
+            return;
+        }
+        let times = self.ttl.jittered().times(tiers.now());
+        tiers.put(tiers.spot(self.space, &self.key), value, times, Some(begun));
+    }
+
+    /// The stale value is good enough for a moment.
+    fn rest(&self, begun: (crate::cache::waiting::Guard, u64)) {
+        let Some(stale) = &self.stale else {
+            return;
+        };
+        let tiers = &self.cache.tiers;
+        let fresh_until = Ttl::fresh(REST).times(tiers.now()).fresh_until;
+        let times = Times {
+            fresh_until: fresh_until.min(stale.times.expires_at),
+            ..stale.times
+        };
+        let spot = tiers.spot(self.space, &self.key);
+        tiers.put(spot, stale.value.clone(), times, Some(begun));
+    }
+}

@@ -1,0 +1,267 @@
+//! The cache file: how it is opened, and made anew when it is of no use.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use rusqlite::ErrorCode;
+
+use crate::cache::rows;
+use crate::database;
+use crate::database::connection;
+use crate::database::connection::Disposable;
+use crate::database::connection::Role;
+
+/// What a failed call says about the file.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Another process holds it; it is worth another try.
+    Busy,
+    /// It is to be thrown away.
+    Damaged(String),
+    /// Nothing can be done with it now.
+    Unusable(String),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::Unusable(error.to_string())
+            }
+            // Whatever else: the file holds nothing that is worth finding out. On a full disk its room is wanted, too.
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// How the file is used: its size decides it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// What its pages may take, in bytes: what is left of the whole beside the WAL.
+    pub(super) pages_bytes_max: u64,
+    /// About as much is written in one transaction, in bytes.
+    pub(super) transaction_bytes: usize,
+    wal_pages: u32,
+}
+
+/// What a page has, in bytes.
+const PAGE_BYTES: u64 = 4_096;
+
+impl Shape {
+    pub(super) fn of(bytes_max: u64) -> Self {
+        // A transaction that overwrites entries at random takes several times its size in the WAL.
+        let wal_bytes = (bytes_max / 16).clamp(256 * 1024, 16 * 1024 * 1024);
+        let part = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self {
+            pages_bytes_max: bytes_max.saturating_sub(wal_bytes),
+            transaction_bytes: part(wal_bytes / 4) as usize,
+            wal_pages: part(wal_bytes / PAGE_BYTES / 2),
+        }
+    }
+}
+
+/// Pages that the writer keeps: 8 MiB.
+const WRITER_PAGES: u32 = 2_000;
+
+/// Pages that each reader keeps, most of them of the inner kind: 2 MiB.
+const READER_PAGES: u32 = 500;
+
+/// How long the writer waits for another process, in milliseconds.
+const BUSY_MS: u32 = 1_000;
+
+/// Opens the file to write; if it is a cache and cannot be used, throws it away and makes it anew.
+///
+/// # Errors
+///
+/// What is in the way: it is to be tried again later.
+pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, String> {
+    // Opening it would change it already: to a WAL.
+    if what_is_at(path) == Kind::Other {
+        return Err(NO_CACHE.to_owned());
+    }
+    let reason = match try_open(path, shape, seed) {
+        Ok(connection) => return Ok(connection),
+        Err(Failure::Busy) => return Err("another process holds it".to_owned()),
+        Err(Failure::Unusable(reason)) => return Err(reason),
+        Err(Failure::Damaged(reason)) => reason,
+    };
+    match what_is_at(path) {
+        Kind::Other | Kind::Unclear => return Err(NO_CACHE.to_owned()),
+        Kind::Cache => {
+            tracing::warn!(path = %path.display(), reason, "the cache file is made anew");
+            remove(path);
+        }
+        Kind::Unreadable if with_suffix(path, ASIDE).exists() => return Err(reason),
+        Kind::Unreadable => {
+            tracing::warn!(path = %path.display(), reason, "the cache file is set aside, and made anew");
+            set_aside(path);
+        }
+        Kind::Nothing => return Err(reason),
+    }
+    try_open(path, shape, seed).map_err(|failure| match failure {
+        Failure::Busy => "another process holds it".to_owned(),
+        Failure::Damaged(reason) | Failure::Unusable(reason) => reason,
+    })
+}
+
+/// Makes the folder that the file is in.
+pub(super) fn make_folder(path: &Path) -> Result<(), String> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| format!("cannot make the directory {}: {error}", folder.display()))
+}
+
+/// Opens a file that is open to write already, to read from it.
+pub(super) fn open_reader(path: &Path, shape: Shape) -> database::Result<Connection> {
+    connection::open_disposable(&options(path, shape, 0, READER_PAGES), Role::Reader)
+}
+
+fn options(path: &Path, shape: Shape, busy_timeout_ms: u32, cache_pages: u32) -> Disposable {
+    Disposable {
+        path: path.to_owned(),
+        busy_timeout_ms,
+        cache_pages,
+        wal_pages: shape.wal_pages,
+    }
+}
+
+fn try_open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, Failure> {
+    let options = options(path, shape, BUSY_MS, WRITER_PAGES);
+    // What it is that is in the way, its first bytes say.
+    let connection = connection::open_disposable(&options, Role::Writer)
+        .map_err(|error| Failure::Damaged(error.to_string()))?;
+    prepare(&connection, seed)?;
+    Ok(connection)
+}
+
+/// Makes the tables in an empty file, or looks whether they are there and can be read.
+fn prepare(connection: &Connection, seed: u64) -> Result<(), Failure> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let layout = (number("application_id")?, number("user_version")?);
+    if layout == (rows::APPLICATION, rows::VERSION) {
+        // A file may begin well and be damaged further in.
+        rows::state(connection)?;
+        return Ok(());
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
+    let is_empty = !connection.query_row(sql, [], |row| row.get::<_, bool>(0))?;
+    match layout {
+        (0, 0) if is_empty => {
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            let made =
+                rows::make(connection, seed).and_then(|()| connection.execute_batch("COMMIT"));
+            if made.is_err() {
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+            made?;
+            // The header says whose file it is, also to who opens it when it is damaged.
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        }
+        (rows::APPLICATION, version) => Err(Failure::Damaged(format!(
+            "its layout is version {version}, this program's is {}",
+            rows::VERSION
+        ))),
+        _ => Err(Failure::Unusable(
+            "it is a database of another program".to_owned(),
+        )),
+    }
+}
+
+/// Refuses to look at a file of another kind.
+pub(super) fn refuse_others(path: &Path) -> database::Result<()> {
+    if what_is_at(path) == Kind::Other {
+        return Err(database::Error::Open {
+            path: path.to_owned(),
+            reason: NO_CACHE.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Nothing,
+    Cache,
+    /// A SQLite database of another program.
+    Other,
+    /// A SQLite database that does not say whose it is: another program's, or a cache that was killed while new.
+    Unclear,
+    /// No SQLite database: a cache whose first page is damaged, or a file of another kind.
+    Unreadable,
+}
+
+/// Where the header of a SQLite file has its application id, and whether it has a WAL (2) or not (1):
+/// <https://sqlite.org/fileformat.html#the_database_header>.
+const APPLICATION_AT: usize = 68;
+const WRITE_VERSION_AT: usize = 18;
+
+const NO_CACHE: &str = "the file is no cache; it is left as it is";
+
+/// What a file that cannot be read is called afterwards.
+const ASIDE: &str = ".damaged";
+
+fn what_is_at(path: &Path) -> Kind {
+    let Ok(bytes) = std::fs::File::open(path).and_then(|file| {
+        let mut bytes = Vec::with_capacity(100);
+        file.take(100).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }) else {
+        return Kind::Nothing;
+    };
+    if bytes.is_empty() {
+        return Kind::Nothing;
+    }
+    if !bytes.starts_with(b"SQLite format 3\0") {
+        return Kind::Unreadable;
+    }
+    match bytes.get(APPLICATION_AT..APPLICATION_AT + 4) {
+        Some(id) if id == rows::APPLICATION.to_be_bytes() => Kind::Cache,
+        // A cache has a WAL from its first moment on.
+        Some(_) if bytes.get(WRITE_VERSION_AT) == Some(&2) => Kind::Unclear,
+        _ => Kind::Other,
+    }
+}
+
+/// Removes the file, if it is a cache; nobody of this process may have it open.
+pub(super) fn remove_cache(path: &Path) {
+    if what_is_at(path) == Kind::Cache {
+        remove(path);
+    }
+}
+
+fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        warn_unless_gone(path, std::fs::remove_file(with_suffix(path, suffix)));
+    }
+}
+
+/// Keeps the file, and what belongs to it, under another name.
+fn set_aside(path: &Path) {
+    let aside = with_suffix(path, ASIDE);
+    for suffix in ["", "-wal", "-shm"] {
+        let moved = std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix));
+        warn_unless_gone(path, moved);
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn warn_unless_gone(path: &Path, result: std::io::Result<()>) {
+    if let Err(error) = result
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a cache file could not be removed");
+    }
+}

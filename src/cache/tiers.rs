@@ -1,0 +1,404 @@
+//! The two tiers: memory before the file, and what waits to be written between them.
+//!
+//! What a key has is what memory has of it; else what waits to be written; else what the file has. A write changes
+//! memory and what waits under one lock. What was read from the file, or computed, is kept only if nothing of its kind
+//! was written meanwhile.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::cache::Settings;
+use crate::cache::bell::Bell;
+use crate::cache::bell::Reason;
+use crate::cache::counters::Count;
+use crate::cache::counters::Counters;
+use crate::cache::counters::Op;
+use crate::cache::entry::Entry;
+use crate::cache::entry::Spot;
+use crate::cache::file::Shape;
+use crate::cache::marks::Marks;
+use crate::cache::memory::Memory;
+use crate::cache::presence::Presence;
+use crate::cache::readers::Readers;
+use crate::cache::rows::State;
+use crate::cache::ttl::Times;
+use crate::cache::waiting::Guard;
+use crate::cache::waiting::Part;
+use crate::cache::waiting::Waiting;
+use crate::cache::waiting::Write;
+use crate::database::Clock;
+
+/// How long a caller waits for the cache file before it goes on without.
+pub(super) const WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// What memory has is believed for so long without a look at what other processes have written.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// After so long somebody should look.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+
+/// So much may wait to be written, in bytes, where the memory may hold less.
+const WAITING_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// Everything that the handle and the writer's thread share.
+#[derive(Debug)]
+pub(super) struct Tiers {
+    pub(super) settings: Settings,
+    pub(super) shape: Shape,
+    pub(super) clock: Clock,
+    pub(super) memory: Option<Memory>,
+    pub(super) waiting: Waiting,
+    pub(super) readers: Readers,
+    pub(super) marks: Marks,
+    pub(super) counters: Counters,
+    pub(super) bell: Bell,
+    pub(super) presence: Mutex<Option<Arc<Presence>>>,
+    /// What the hashes are made with.
+    seed: AtomicU64,
+    /// Grows when another process has written.
+    epoch: AtomicU64,
+    /// When that was looked for, in milliseconds since `made_at`.
+    looked_at_ms: AtomicU64,
+    made_at: Instant,
+    has_file: AtomicBool,
+    /// How many groups the writer has begun, and how many of them are in the file.
+    begun: AtomicU64,
+    pub(super) written: watch::Sender<u64>,
+    /// What the file said of itself last, and its size in bytes: in use and free.
+    pub(super) state: Mutex<(State, u64, u64)>,
+}
+
+/// Where an entry was found.
+#[derive(Debug)]
+pub(super) enum Found {
+    Here(Arc<Entry>),
+    Nowhere,
+    /// If at all, then in the file.
+    AskFile(Guard),
+}
+
+/// What becomes of an entry that is updated.
+#[derive(Debug)]
+pub(super) enum Change {
+    Put(Bytes, Times),
+    Leave,
+}
+
+impl Tiers {
+    pub(super) fn new(settings: Settings, clock: Clock) -> Self {
+        Self {
+            shape: Shape::of(settings.bytes_max),
+            memory: Memory::new(&settings),
+            waiting: Waiting::new(),
+            readers: Readers::new(),
+            marks: Marks::new(settings.bytes_max),
+            counters: Counters::default(),
+            bell: Bell::default(),
+            presence: Mutex::default(),
+            seed: AtomicU64::new(fastrand::u64(..)),
+            epoch: AtomicU64::new(0),
+            looked_at_ms: AtomicU64::new(0),
+            made_at: Instant::now(),
+            has_file: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            written: watch::Sender::new(0),
+            state: Mutex::default(),
+            settings,
+            clock,
+        }
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    pub(super) fn spot<'a>(&self, space: u64, key: &'a [u8]) -> Spot<'a> {
+        Spot::new(self.seed(), space, key)
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed.load(Ordering::SeqCst)
+    }
+
+    /// Nothing that was put with another seed is found any more.
+    pub(super) fn set_seed(&self, seed: u64) {
+        self.seed.store(seed, Ordering::SeqCst);
+        self.waiting.clear();
+        if let Some(memory) = &self.memory {
+            memory.clear();
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Nobody else has written until now, or somebody has.
+    pub(super) fn looked(&self, is_changed: bool) {
+        if is_changed {
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+        }
+        self.looked_at_ms.store(self.elapsed_ms(), Ordering::SeqCst);
+    }
+
+    pub(super) fn has_file(&self) -> bool {
+        self.has_file.load(Ordering::SeqCst)
+    }
+
+    /// From now on there is a file, with nothing in it that this process does not know of.
+    pub(super) fn set_file(&self) {
+        self.looked(false);
+        self.has_file.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on there is none: what waits will not be written.
+    pub(super) fn lose_file(&self) {
+        self.has_file.store(false, Ordering::SeqCst);
+        self.readers.close();
+        self.waiting.clear();
+        self.written.send_replace(self.begun.load(Ordering::SeqCst));
+    }
+
+    /// Nothing is written any more.
+    pub(super) fn close(&self) {
+        self.written.send_replace(u64::MAX);
+    }
+
+    /// Returns when nothing is written any more.
+    pub(super) async fn closed(&self) {
+        let mut written = self.written.subscribe();
+        let _ = written.wait_for(|&written| written == u64::MAX).await;
+    }
+
+    /// Looks for an entry without the file.
+    pub(super) fn look(&self, spot: Spot<'_>) -> Found {
+        let has_file = self.has_file();
+        if let Some(memory) = &self.memory
+            && let Some(entry) = memory.get(spot.hash)
+            && entry.is_at(spot)
+            && (!has_file || self.is_believed(&entry))
+        {
+            self.marks.set(spot.hash);
+            return Found::Here(entry);
+        }
+        if !has_file {
+            return Found::Nowhere;
+        }
+        // Before anything is looked for that is to be kept in memory.
+        let guard = self.waiting.guard(spot.hash);
+        match self.waiting.lock(spot.hash).get(spot.hash) {
+            Some(Write::Put(entry, _)) if entry.is_at(spot) => Found::Here(Arc::clone(entry)),
+            Some(_) => Found::Nowhere,
+            None => Found::AskFile(guard),
+        }
+    }
+
+    /// Whether what memory has is what the file has, as far as anybody may know.
+    fn is_believed(&self, entry: &Entry) -> bool {
+        let age = self
+            .elapsed_ms()
+            .saturating_sub(self.looked_at_ms.load(Ordering::SeqCst));
+        if age > LOOK_AFTER.as_millis() as u64 {
+            self.bell.ring(Reason::Look);
+        }
+        age <= BELIEVED.as_millis() as u64 && entry.epoch() == self.epoch()
+    }
+
+    /// Reads an entry from the file, on this thread, and keeps it in memory.
+    pub(super) fn read_file(&self, spot: Spot<'_>, guard: Guard) -> Option<Arc<Entry>> {
+        let epoch = self.epoch();
+        let found = match self.readers.read(spot, epoch) {
+            Ok(found) => found.map(Arc::new),
+            Err(error) => {
+                tracing::debug!(?error, "the cache file could not be read");
+                self.bell.ring(Reason::Broken);
+                return None;
+            }
+        };
+        if found.is_some() {
+            self.marks.set(spot.hash);
+        }
+        if let Some(memory) = &self.memory {
+            let _part = self.waiting.lock(spot.hash);
+            if !self.waiting.is_unchanged(guard) {
+                return found;
+            }
+            match (&found, memory.get(spot.hash)) {
+                (Some(found), Some(kept)) if kept.is_at(spot) && kept.is_as(found) => {
+                    kept.confirm(epoch);
+                }
+                (Some(found), _) => memory.insert(spot.hash, Arc::clone(found)),
+                // It was deleted by another process.
+                (None, Some(_)) => memory.remove(spot.hash),
+                (None, None) => {}
+            }
+        }
+        found
+    }
+
+    /// Keeps a value, unless something was written since `guard`; says whether it did.
+    pub(super) fn put(
+        &self,
+        spot: Spot<'_>,
+        value: Bytes,
+        times: Times,
+        computed: Option<(Guard, u64)>,
+    ) -> bool {
+        self.counters.add(Count::Put);
+        let timer = Counters::sample();
+        let entry = Entry::new(spot, value, self.now(), times, self.epoch());
+        let mut part = self.waiting.lock(spot.hash);
+        let is_kept = computed.is_none_or(|(guard, _)| self.waiting.is_unchanged(guard));
+        if is_kept {
+            self.put_locked(
+                &mut part,
+                spot.hash,
+                entry,
+                computed.map(|(_, epoch)| epoch),
+            );
+        }
+        drop(part);
+        self.counters.record(Op::Put, timer);
+        is_kept
+    }
+
+    fn put_locked(&self, part: &mut Part, hash: u64, entry: Entry, computed: Option<u64>) {
+        let entry = Arc::new(entry);
+        self.waiting.change(hash);
+        self.marks.set(hash);
+        if let Some(memory) = &self.memory {
+            memory.insert(hash, Arc::clone(&entry));
+        }
+        if self.has_file() {
+            self.waiting.add(part, hash, Write::Put(entry, computed));
+            self.bell.ring(Reason::Work);
+            if self.waiting.bytes() > self.waiting_bytes_max() / 4 {
+                self.bell.ring(Reason::Urgent);
+            }
+        }
+    }
+
+    /// Deletes the entry at a spot, from both tiers; the file follows.
+    pub(super) fn delete(&self, spot: Spot<'_>) {
+        self.counters.add(Count::Delete);
+        let mut part = self.waiting.lock(spot.hash);
+        self.waiting.change(spot.hash);
+        if let Some(memory) = &self.memory {
+            memory.remove(spot.hash);
+        }
+        if self.has_file() {
+            self.waiting.add(&mut part, spot.hash, Write::Delete);
+            self.bell.ring(Reason::Urgent);
+        }
+    }
+
+    /// Changes the entry at a spot by what is there, and nobody in between.
+    pub(super) fn update<R>(
+        &self,
+        spot: Spot<'_>,
+        work: impl FnOnce(Option<&Entry>) -> (Change, R),
+    ) -> R {
+        let mut part = self.waiting.lock(spot.hash);
+        let entry = self.find_locked(&part, spot);
+        let now = self.now();
+        let entry = entry.filter(|entry| entry.is_there(now));
+        let (change, result) = work(entry.as_deref());
+        if let Change::Put(value, times) = change {
+            self.counters.add(Count::Put);
+            let entry = Entry::new(spot, value, now, times, self.epoch());
+            self.put_locked(&mut part, spot.hash, entry, None);
+        }
+        result
+    }
+
+    fn find_locked(&self, part: &Part, spot: Spot<'_>) -> Option<Arc<Entry>> {
+        let has_file = self.has_file();
+        if let Some(memory) = &self.memory
+            && let Some(entry) = memory.get(spot.hash)
+            && entry.is_at(spot)
+            && (!has_file || self.is_believed(&entry))
+        {
+            return Some(entry);
+        }
+        match part.get(spot.hash) {
+            Some(Write::Put(entry, _)) if entry.is_at(spot) => Some(Arc::clone(entry)),
+            Some(_) => None,
+            // On a slow disk nobody waits for it with a lock in hand.
+            None if !has_file || self.readers.is_slow() => None,
+            None => match self.readers.read(spot, self.epoch()) {
+                Ok(found) => found.map(Arc::new),
+                Err(_) => {
+                    self.bell.ring(Reason::Broken);
+                    None
+                }
+            },
+        }
+    }
+
+    /// Puts all that is there out of reach; the file follows.
+    pub(super) fn clear(&self) {
+        self.counters.add(Count::Delete);
+        self.set_seed(fastrand::u64(..));
+        if self.has_file() {
+            self.bell.ring(Reason::Clear);
+        }
+    }
+
+    /// How much may wait, in bytes: as much as memory may hold.
+    fn waiting_bytes_max(&self) -> usize {
+        let bytes = self.settings.memory_bytes_max.max(WAITING_BYTES_MIN);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there is room for another write to wait; waits for it, but not for long.
+    pub(super) async fn has_room(&self) -> bool {
+        let is_full = || self.waiting.bytes() > self.waiting_bytes_max();
+        if !is_full() {
+            return true;
+        }
+        self.bell.ring(Reason::Urgent);
+        let mut written = self.written.subscribe();
+        let room = async { while is_full() && written.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(WAIT_MAX, room).await;
+        !is_full()
+    }
+
+    /// Returns when all that was written until now is in the file, or no file is to be had, or after a while.
+    pub(super) async fn settled(&self) {
+        if self.has_file() {
+            let _ = tokio::time::timeout(WAIT_MAX, self.flushed()).await;
+        }
+    }
+
+    /// Returns when all that was written until now is in the file, or no file is to be had.
+    pub(super) async fn flushed(&self) {
+        let mut written = self.written.subscribe();
+        // A group that began after this was read has it.
+        let number = self.begun.load(Ordering::SeqCst) + 1;
+        self.bell.ring(Reason::Urgent);
+        let _ = written.wait_for(|&written| written >= number).await;
+    }
+
+    /// Begins a group of writes.
+    pub(super) fn begin_group(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(super) fn presence(&self) -> Option<Arc<Presence>> {
+        let presence = self.presence.lock();
+        presence.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.made_at.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

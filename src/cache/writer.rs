@@ -1,0 +1,456 @@
+//! The one thread that writes the cache file.
+//!
+//! It gathers what is put for a moment, and writes it in groups; then it sees to what is expired and what is too much.
+//! While nobody uses the cache it sleeps.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use rusqlite::Connection;
+
+use crate::cache::bell::Reason;
+use crate::cache::counters::Counters;
+use crate::cache::counters::Op;
+use crate::cache::entry::Spot;
+use crate::cache::file;
+use crate::cache::file::Failure;
+use crate::cache::presence::Presence;
+use crate::cache::rows;
+use crate::cache::rows::Counts;
+use crate::cache::tiers::Tiers;
+use crate::cache::waiting::Write;
+
+/// So long a put may wait for others, to be written with them.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// When no file could be opened, it is tried again after this time.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// After a write that another process held up.
+const RETRY_BUSY: Duration = Duration::from_millis(100);
+
+/// So many entries at most are expired with each transaction.
+const EXPIRE: u32 = 256;
+
+/// So many rounds of eviction at most go with each transaction, beyond what its puts call for.
+const EVICT: usize = 8;
+
+/// So many pages are given back to the disk at a time.
+const SHRINK_PAGES: u32 = 256;
+
+/// Between two times that pages are given back.
+const SHRINK_PAUSE: Duration = Duration::from_millis(50);
+
+/// So many free pages, in bytes, are kept for what comes; or an eighth of those in use.
+const FREE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The writer, on its thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    tiers: Arc<Tiers>,
+    file: Option<File>,
+    /// When an open failed last, and was told.
+    failed_at: Option<Instant>,
+    /// When the file was made anew last.
+    made_anew_at: Option<Instant>,
+    /// When it was seen that something waits.
+    gathers_since: Option<Instant>,
+    /// When there is something to be done that nobody asks for.
+    due_at: Option<Instant>,
+}
+
+/// The open file.
+#[derive(Debug)]
+struct File {
+    connection: Connection,
+    /// Changes when another process has written.
+    data_version: i64,
+    /// Which file it is, to notice that it was deleted.
+    identity: Option<(u64, u64)>,
+}
+
+impl Writer {
+    pub(super) fn new(tiers: Arc<Tiers>) -> Self {
+        Self {
+            tiers,
+            file: None,
+            failed_at: None,
+            made_anew_at: None,
+            gathers_since: None,
+            due_at: None,
+        }
+    }
+
+    /// Opens the file for the first time.
+    pub(super) fn open_first(&mut self) {
+        self.open(true);
+    }
+
+    /// Writes until the cache is closed.
+    pub(super) fn run(mut self) {
+        while !self.tiers.bell.is_rung(Reason::Stop) {
+            self.wait();
+            self.round();
+        }
+        self.gathers_since = None;
+        if let Err(failure) = self.flush() {
+            tracing::warn!(?failure, "the last writes to the cache file were lost");
+        }
+        self.tiers.lose_file();
+        self.file = None;
+        if let Some(presence) = self.take_presence() {
+            presence.end();
+        }
+        self.tiers.close();
+    }
+
+    fn wait(&mut self) {
+        let bell = &self.tiers.bell;
+        if bell.is_rung(Reason::Work) && self.gathers_since.is_none() {
+            self.gathers_since = Some(Instant::now());
+        }
+        let gathered = self.gathers_since.map(|since| since + GATHER);
+        let until = [gathered, self.due_at].into_iter().flatten().min();
+        let but = self.gathers_since.map(|_| Reason::Work);
+        bell.wait(but, until);
+    }
+
+    fn round(&mut self) {
+        let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+        let bell = &self.tiers.bell;
+        if self.file.is_none() {
+            let (_, _) = (bell.answer(Reason::Look), bell.answer(Reason::Urgent));
+            let (_, _) = (bell.answer(Reason::Work), bell.answer(Reason::Clear));
+            bell.answer(Reason::Broken);
+            if self.failed_at.is_none_or(|at| at.elapsed() >= RETRY) {
+                self.open(false);
+            }
+            return;
+        }
+        let is_broken = bell.answer(Reason::Broken);
+        let is_urgent = bell.answer(Reason::Urgent);
+        let is_look = bell.answer(Reason::Look);
+        let is_clear = bell.answer(Reason::Clear);
+        let is_gathered = is_over(self.gathers_since.map(|since| since + GATHER));
+        let is_due = is_over(self.due_at);
+        let done = if is_broken {
+            Err(Failure::Damaged("it cannot be read".to_owned()))
+        } else if is_clear {
+            self.clear().and_then(|()| self.flush())
+        } else if is_urgent || is_gathered {
+            self.flush()
+        } else if is_look || is_due {
+            self.look().and_then(|()| self.tidy())
+        } else {
+            Ok(())
+        };
+        if let Err(failure) = done {
+            self.mend(failure);
+        }
+    }
+
+    /// Writes what waits.
+    fn flush(&mut self) -> Result<(), Failure> {
+        let tiers = Arc::clone(&self.tiers);
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        tiers.bell.answer(Reason::Work);
+        self.gathers_since = None;
+        let timer = Counters::timer();
+        let number = tiers.begin_group();
+        let presence = tiers.presence();
+        let mark = presence.as_ref().and_then(|presence| presence.mark());
+        let mut writes = tiers.waiting.take();
+        // Deletions first, since somebody waits for them; and by hash, as `keys` has them.
+        writes.sort_unstable_by_key(|(hash, write)| {
+            (matches!(write, Write::Put(..)), hash.cast_signed())
+        });
+        let mut rest = &writes[..];
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let end = rest.iter().position(|(_, write)| {
+                bytes += write.weight();
+                bytes > tiers.shape.transaction_bytes
+            });
+            let (now, later) = rest.split_at(end.unwrap_or(rest.len()).max(1));
+            file.transaction(&tiers, now)?;
+            rest = later;
+        }
+        tiers.waiting.written();
+        if let (Some(presence), Some(mark)) = (presence, mark) {
+            presence.cross_out(mark);
+        }
+        tiers.written.send_replace(number);
+        tiers.counters.record(Op::Flush, timer);
+        if writes.is_empty() {
+            self.look()?;
+        }
+        self.tidy()
+    }
+
+    /// Sees whether another process has written, or the file is gone.
+    fn look(&mut self) -> Result<(), Failure> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        if identity(&self.tiers) != file.identity {
+            return Err(Failure::Damaged(
+                "it was deleted, or another is in its place".to_owned(),
+            ));
+        }
+        let version = data_version(&file.connection)?;
+        let is_changed = version != file.data_version;
+        file.data_version = version;
+        if is_changed {
+            let seed = rows::seed(&file.connection)?;
+            if seed != self.tiers.seed() {
+                self.tiers.set_seed(seed);
+            }
+        }
+        self.tiers.looked(is_changed);
+        Ok(())
+    }
+
+    /// Expires, evicts, and gives room back to the disk; a little at a time.
+    fn tidy(&mut self) -> Result<(), Failure> {
+        let tiers = Arc::clone(&self.tiers);
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let (used, free) = rows::sizes(&file.connection)?;
+        let mut is_unfinished = false;
+        if used > tiers.shape.pages_bytes_max {
+            file.transaction(&tiers, &[])?;
+            is_unfinished = true;
+        } else if free > FREE_BYTES_MAX.max(used / 8) {
+            rows::shrink(&file.connection, SHRINK_PAGES)?;
+            is_unfinished = true;
+        }
+        let state = rows::state(&file.connection)?;
+        *tiers.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, used, free);
+        self.due_at = is_unfinished.then(|| Instant::now() + SHRINK_PAUSE);
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), Failure> {
+        let tiers = Arc::clone(&self.tiers);
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        // At once out of reach, whatever happens then.
+        rows::set_seed(&file.connection, tiers.seed())?;
+        in_transaction(&file.connection, |connection| {
+            Ok(rows::delete_all(connection)?)
+        })
+    }
+
+    /// Does what a failed call asks for.
+    fn mend(&mut self, failure: Failure) {
+        match failure {
+            Failure::Busy => {
+                self.tiers.waiting.put_back();
+                self.tiers.bell.ring(Reason::Work);
+                self.gathers_since = Some(Instant::now());
+                self.due_at = Some(Instant::now() + RETRY_BUSY);
+            }
+            Failure::Damaged(reason) => {
+                let path = self.tiers.settings.path.clone();
+                self.close();
+                file::remove_cache(&path);
+                // What comes again at once, as a full disk does, will come again.
+                if self.made_anew_at.is_some_and(|at| at.elapsed() < RETRY) {
+                    self.fail(&reason);
+                    return;
+                }
+                tracing::warn!(path = %path.display(), reason, "the cache file is made anew");
+                self.made_anew_at = Some(Instant::now());
+                self.open(false);
+            }
+            Failure::Unusable(reason) => {
+                self.close();
+                self.fail(&reason);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.tiers.lose_file();
+        self.file = None;
+        self.gathers_since = None;
+        self.due_at = None;
+    }
+
+    fn fail(&mut self, reason: &str) {
+        let path = self.tiers.settings.path.display();
+        if self.failed_at.is_none() {
+            tracing::warn!(%path, reason, "there is no cache file; it is tried again every {RETRY:?}");
+        } else {
+            tracing::debug!(%path, reason, "there is still no cache file");
+        }
+        self.failed_at = Some(Instant::now());
+        self.due_at = Some(Instant::now() + RETRY);
+    }
+
+    fn open(&mut self, is_first: bool) {
+        match self.try_open(is_first) {
+            Ok(file) => {
+                if self.failed_at.take().is_some() {
+                    let path = self.tiers.settings.path.display();
+                    tracing::info!(%path, "there is a cache file again");
+                }
+                self.file = Some(file);
+                self.due_at = Some(Instant::now());
+                self.tiers.set_file();
+            }
+            Err(reason) => {
+                self.close();
+                self.fail(&reason);
+            }
+        }
+    }
+
+    fn try_open(&mut self, is_first: bool) -> Result<File, String> {
+        let tiers = &self.tiers;
+        let path = &tiers.settings.path;
+        file::make_folder(path)?;
+        let (presence, left) = Presence::begin(path).map_err(|error| error.to_string())?;
+        if left.is_of_another_start {
+            tracing::info!(path = %path.display(), "the machine was started anew while the cache was open; it is made anew");
+            file::remove_cache(path);
+        }
+        let opened = self.try_open_beside(is_first, &left.keys);
+        match &opened {
+            Ok(_) => {
+                left.clear_away();
+                let before = self.take_presence();
+                if let Some(before) = before {
+                    before.end();
+                }
+                *self
+                    .tiers
+                    .presence
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(presence));
+            }
+            Err(_) => presence.end(),
+        }
+        opened
+    }
+
+    fn try_open_beside(
+        &self,
+        is_first: bool,
+        forgotten: &[(u64, Vec<u8>)],
+    ) -> Result<File, String> {
+        let tiers = &self.tiers;
+        let path = &tiers.settings.path;
+        let connection = file::open(path, tiers.shape, tiers.seed())?;
+        let begun = || -> Result<File, Failure> {
+            if is_first {
+                tiers.set_seed(rows::seed(&connection)?);
+            } else {
+                // What was written while it was away, it does not have; what was deleted, it has.
+                rows::set_seed(&connection, tiers.seed())?;
+                in_transaction(&connection, |connection| Ok(rows::delete_all(connection)?))?;
+            }
+            in_transaction(&connection, |connection| {
+                let mut counts = Counts::default();
+                for (space, key) in forgotten {
+                    let hash = Spot::new(tiers.seed(), *space, key).hash;
+                    rows::delete(connection, hash, &mut counts)?;
+                }
+                Ok(rows::add(connection, counts)?)
+            })?;
+            Ok(File {
+                data_version: data_version(&connection)?,
+                identity: identity(tiers),
+                connection,
+            })
+        };
+        let file = begun().map_err(|failure| match failure {
+            Failure::Busy => "another process holds it".to_owned(),
+            Failure::Damaged(reason) | Failure::Unusable(reason) => reason,
+        })?;
+        let opened = tiers.readers.open(path, tiers.shape);
+        opened.map_err(|error| error.to_string())?;
+        Ok(file)
+    }
+
+    fn take_presence(&self) -> Option<Arc<Presence>> {
+        let mut presence = self
+            .tiers
+            .presence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        presence.take()
+    }
+}
+
+impl File {
+    /// Writes some of what waits, and makes room for it.
+    fn transaction(&mut self, tiers: &Tiers, writes: &[(u64, Write)]) -> Result<(), Failure> {
+        let Self {
+            connection,
+            data_version: seen,
+            ..
+        } = self;
+        in_transaction(connection, |connection| {
+            let version = data_version(connection)?;
+            let is_changed = version != *seen;
+            *seen = version;
+            if is_changed && rows::seed(connection)? != tiers.seed() {
+                // Another process has cleared it: what waits was put before, as far as anybody can tell.
+                tiers.set_seed(rows::seed(connection)?);
+                tiers.looked(true);
+                return Ok(());
+            }
+            tiers.looked(is_changed);
+            let mut counts = Counts::default();
+            for (hash, write) in writes {
+                match write {
+                    // It may be of before what another process has written since.
+                    Write::Put(_, Some(epoch)) if *epoch != tiers.epoch() => {}
+                    Write::Put(entry, _) => rows::put(connection, *hash, entry, &mut counts)?,
+                    Write::Delete => rows::delete(connection, *hash, &mut counts)?,
+                }
+            }
+            rows::expire(connection, tiers.now(), EXPIRE, &mut counts)?;
+            for _ in 0..EVICT + writes.len() {
+                if rows::sizes(connection)?.0 <= tiers.shape.pages_bytes_max
+                    || !rows::evict(connection, &tiers.marks, &mut counts)?
+                {
+                    break;
+                }
+            }
+            Ok(rows::add(connection, counts)?)
+        })
+    }
+}
+
+fn in_transaction(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let done = work(connection).and_then(|()| Ok(connection.execute_batch("COMMIT")?));
+    if done.is_err() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    done
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Which file is at the path.
+fn identity(tiers: &Tiers) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(&tiers.settings.path).ok()?;
+    Some((file.dev(), file.ino()))
+}
