@@ -32,7 +32,6 @@ struct Work {
     cache: Cache,
     space: u64,
     key: Box<[u8]>,
-    ttl: Ttl,
     flight: Arc<Flight>,
     /// The value that is given meanwhile.
     stale: Option<Arc<Entry>>,
@@ -70,16 +69,37 @@ impl Cache {
         E: Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let (key, ttl) = (key.as_ref(), ttl.into());
-        if let Some((entry, value)) = self.find_decoded(key).await {
+        let ttl = ttl.into();
+        let compute = async move || Ok((compute().await?, ttl));
+        self.fetch_as(key.as_ref(), false, compute).await
+    }
+
+    /// As [`fetch`](Self::fetch), for a value that says itself how long it is good.
+    ///
+    /// With `again` a value that is there does not count; one that is computed just now does.
+    pub(crate) async fn fetch_as<T, E, F>(
+        &self,
+        key: &[u8],
+        again: bool,
+        compute: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
+    {
+        if !again && let Some((entry, value)) = self.find_decoded(key).await {
             if !entry.is_fresh(self.tiers.now()) {
-                self.refresh(key, ttl, entry, compute);
+                self.refresh(key, entry, compute);
             }
             return Ok(value);
         }
         let spot = self.spot_to_keep(key);
         let (flight, is_new) = self.flights.join(spot);
-        if is_new && let Some((entry, value)) = self.find_decoded(key).await {
+        if is_new
+            && !again
+            && let Some((entry, value)) = self.find_decoded(key).await
+        {
             // Another one ended between the look and this.
             let encoded = Some(entry.value.clone());
             self.flights.answer(spot, &flight, encoded);
@@ -96,7 +116,6 @@ impl Cache {
             cache: self.clone(),
             space: spot.space,
             key: key.into(),
-            ttl,
             flight,
             stale: None,
         };
@@ -122,13 +141,12 @@ impl Cache {
     fn refresh<T, E, F>(
         &self,
         key: &[u8],
-        ttl: Ttl,
         stale: Arc<Entry>,
         compute: impl FnOnce() -> F + Send + 'static,
     ) where
         T: Serialize + Send + 'static,
         E: Send + 'static,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
     {
         let spot = self.spot_to_keep(key);
         let (flight, is_new) = self.flights.join(spot);
@@ -142,7 +160,6 @@ impl Cache {
             cache: self.clone(),
             space: spot.space,
             key: key.into(),
-            ttl,
             flight,
             stale: Some(stale),
         };
@@ -160,7 +177,7 @@ impl Work {
     where
         T: Serialize + Send + 'static,
         E: Send + 'static,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
     {
         let task = async move {
             let tiers = Arc::clone(&self.cache.tiers);
@@ -170,10 +187,10 @@ impl Work {
                 .catch_unwind()
                 .await;
             match &computed {
-                Ok(Ok(value)) => {
+                Ok(Ok((value, ttl))) => {
                     let value = self.encode(value);
                     if let Some(value) = &value {
-                        self.keep(value.clone(), begun).await;
+                        self.keep(value.clone(), *ttl, begun).await;
                     }
                     self.cache.flights.answer(spot, &self.flight, value);
                 }
@@ -183,7 +200,7 @@ impl Work {
                 }
             }
             drop(permit);
-            computed
+            computed.map(|computed| computed.map(|(value, _)| value))
         };
         tokio::spawn(task.in_current_span())
     }
@@ -200,7 +217,7 @@ impl Work {
         }
     }
 
-    async fn keep(&self, value: Bytes, begun: (crate::cache::waiting::Guard, u64)) {
+    async fn keep(&self, value: Bytes, ttl: Ttl, begun: (crate::cache::waiting::Guard, u64)) {
         let tiers = &self.cache.tiers;
         let (bytes, bytes_max) = (value.len(), tiers.settings.value_bytes_max);
         if bytes > bytes_max {
@@ -209,10 +226,10 @@ impl Work {
             tracing::warn!(%key, %error, "a computed value is not cached");
             return;
         }
-        if self.ttl.is_zero() || !tiers.has_room().await {
+        if ttl.is_zero() || !tiers.has_room().await {
             return;
         }
-        let times = self.ttl.jittered().times(tiers.now());
+        let times = ttl.jittered().times(tiers.now());
         tiers.put(tiers.spot(self.space, &self.key), value, times, Some(begun));
     }
 

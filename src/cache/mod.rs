@@ -148,6 +148,11 @@ impl Cache {
         self.find_fresh(key.as_ref()).await?.decode()
     }
 
+    /// The same as it is kept, encoded; a fresh one of any type.
+    pub(crate) async fn get_bytes(&self, key: &[u8]) -> Option<bytes::Bytes> {
+        Some(self.find_fresh(key).await?.value.clone())
+    }
+
     /// The values of some keys, in their order.
     pub async fn get_many<T: DeserializeOwned>(
         &self,
