@@ -4,7 +4,6 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -21,10 +20,6 @@ use crate::cache::entry;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Flight;
 use crate::cache::flight::Turn;
-use crate::cache::ttl::Times;
-
-/// After a refresh that failed, the stale value is taken for fresh for so long, so that not every caller tries.
-const REST: Duration = Duration::from_secs(1);
 
 /// One computation: what it is for.
 #[derive(Debug)]
@@ -33,8 +28,8 @@ struct Work {
     space: u64,
     key: Box<[u8]>,
     flight: Arc<Flight>,
-    /// The value that is given meanwhile.
-    stale: Option<Arc<Entry>>,
+    /// Whether somebody has a stale value meanwhile.
+    is_refresh: bool,
 }
 
 impl Cache {
@@ -90,11 +85,11 @@ impl Cache {
     {
         if !again && let Some((entry, value)) = self.find_decoded(key).await {
             if !entry.is_fresh(self.tiers.now()) {
-                self.refresh(key, entry, compute);
+                self.refresh(key, compute).await;
             }
             return Ok(value);
         }
-        let spot = self.spot_to_keep(key);
+        let spot = self.spot_to_keep(key).await;
         let (flight, is_new) = self.flights.join(spot);
         if is_new
             && !again
@@ -117,7 +112,7 @@ impl Cache {
             space: spot.space,
             key: key.into(),
             flight,
-            stale: None,
+            is_refresh: false,
         };
         match work.start(permit, compute).await {
             Ok(Ok(result)) => result,
@@ -129,7 +124,7 @@ impl Cache {
 
     /// An entry that is there, fresh or stale, and of this type.
     async fn find_decoded<T: DeserializeOwned>(&self, key: &[u8]) -> Option<(Arc<Entry>, T)> {
-        let entry = self.find(self.spot(key)).await?;
+        let entry = self.find(key).await?;
         if !entry.is_there(self.tiers.now()) {
             return None;
         }
@@ -138,17 +133,18 @@ impl Cache {
     }
 
     /// Computes a stale value anew, unless somebody does.
-    fn refresh<T, E, F>(
-        &self,
-        key: &[u8],
-        stale: Arc<Entry>,
-        compute: impl FnOnce() -> F + Send + 'static,
-    ) where
+    async fn refresh<T, E, F>(&self, key: &[u8], compute: impl FnOnce() -> F + Send + 'static)
+    where
         T: Serialize + Send + 'static,
         E: Send + 'static,
         F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
     {
-        let spot = self.spot_to_keep(key);
+        let Some(spot) = self.spot(key).await else {
+            return;
+        };
+        if !self.flights.may_refresh(spot) {
+            return;
+        }
         let (flight, is_new) = self.flights.join(spot);
         if !is_new {
             return;
@@ -161,7 +157,7 @@ impl Cache {
             space: spot.space,
             key: key.into(),
             flight,
-            stale: Some(stale),
+            is_refresh: true,
         };
         drop(work.start(Some(permit), compute));
     }
@@ -195,7 +191,9 @@ impl Work {
                     self.cache.flights.answer(spot, &self.flight, value);
                 }
                 Ok(Err(_)) | Err(_) => {
-                    self.rest(begun);
+                    if self.is_refresh {
+                        self.cache.flights.rest(spot);
+                    }
                     self.cache.flights.fail(spot, &self.flight);
                 }
             }
@@ -231,20 +229,5 @@ impl Work {
         }
         let times = ttl.jittered().times(tiers.now());
         tiers.put(tiers.spot(self.space, &self.key), value, times, Some(begun));
-    }
-
-    /// The stale value is good enough for a moment.
-    fn rest(&self, begun: (crate::cache::waiting::Guard, u64)) {
-        let Some(stale) = &self.stale else {
-            return;
-        };
-        let tiers = &self.cache.tiers;
-        let fresh_until = Ttl::fresh(REST).times(tiers.now()).fresh_until;
-        let times = Times {
-            fresh_until: fresh_until.min(stale.times.expires_at),
-            ..stale.times
-        };
-        let spot = tiers.spot(self.space, &self.key);
-        tiers.put(spot, stale.value.clone(), times, Some(begun));
     }
 }

@@ -29,7 +29,12 @@ impl Cache {
         let pending = self.note(space.map(|space| (space, key)));
         let (cache, key) = (self.clone(), key.to_vec());
         tx.after_commit(move || {
-            if let Some(spot) = cache.spot(&key) {
+            let space = match &cache.namespace {
+                None => Some(ROOT),
+                Some(namespace) => namespace.id(&cache.tiers),
+            };
+            if let Some(space) = space {
+                let spot = cache.tiers.spot(space, &key);
                 cache.flights.forget(spot);
                 cache.tiers.delete(spot);
             }

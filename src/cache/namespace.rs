@@ -16,6 +16,16 @@ pub(super) const ROOT: u64 = 0;
 /// The number of the numbers.
 const NUMBERS: u64 = 1;
 
+/// What is known of a namespace's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Id(u64),
+    /// There is none, so there is nothing in it.
+    None,
+    /// The disk is too slow to say.
+    No,
+}
+
 /// One namespace.
 #[derive(Debug)]
 pub(super) struct Namespace {
@@ -31,24 +41,34 @@ impl Namespace {
         Self { path }
     }
 
-    /// Its number, if there can be anything in it.
+    /// Its number, if there can be anything in it; waits for the disk.
     pub(super) fn id(&self, tiers: &Tiers) -> Option<u64> {
         let spot = tiers.spot(NUMBERS, &self.path);
         let entry = match tiers.look(spot) {
             Found::Here(entry) => entry,
             Found::Nowhere => return None,
-            Found::AskFile(_) if tiers.readers.is_slow() => return None,
             Found::AskFile(guard) => tiers.read_file(spot, guard)?,
         };
         number(&entry.value)
     }
 
-    /// Its number, or a new one.
-    pub(super) fn id_or_new(&self, tiers: &Tiers) -> u64 {
-        if let Some(id) = self.id(tiers) {
-            return id;
+    /// Its number, where the disk need not be waited for.
+    pub(super) fn id_now(&self, tiers: &Tiers) -> Known {
+        match tiers.look(tiers.spot(NUMBERS, &self.path)) {
+            Found::Here(entry) => number(&entry.value).map_or(Known::None, Known::Id),
+            Found::Nowhere => Known::None,
+            Found::AskFile(_) if tiers.readers.is_slow() => Known::No,
+            Found::AskFile(_) => self.id(tiers).map_or(Known::None, Known::Id),
         }
-        tiers.update(tiers.spot(NUMBERS, &self.path), |entry| {
+    }
+
+    /// A number, if it has none: in place of one that could not be read, which clears it.
+    pub(super) fn new_id(&self, tiers: &Tiers, known: Known) -> u64 {
+        let spot = tiers.spot(NUMBERS, &self.path);
+        if known == Known::No {
+            tiers.delete(spot);
+        }
+        tiers.update(spot, None, |entry| {
             if let Some(id) = entry.and_then(|entry| number(&entry.value)) {
                 return (Change::Leave, id);
             }

@@ -36,8 +36,10 @@ pub(super) struct Readers {
 /// After a read that took longer than this, the disk is taken for slow.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// For so long.
-const SLOW_FOR: Duration = Duration::from_secs(1);
+/// For so many times as long as that took, and no longer than a second: a thread that was not given a core for a
+/// moment looks the same.
+const SLOW_TIMES: u32 = 10;
+const SLOW_MAX: Duration = Duration::from_secs(1);
 
 /// Beyond the threads of the runtime there are some that may block.
 const SPARE: usize = 2;
@@ -94,8 +96,9 @@ impl Readers {
     pub(super) fn read(&self, spot: Spot<'_>, epoch: u64) -> Result<Option<Entry>, Failure> {
         let begun = Instant::now();
         let found = self.with_lane(|connection| rows::read(connection, spot, epoch));
-        if begun.elapsed() > SLOW {
-            let until = self.now_ms().saturating_add(millis(SLOW_FOR));
+        let took = begun.elapsed();
+        if took > SLOW {
+            let until = self.now_ms() + millis((took * SLOW_TIMES).min(SLOW_MAX));
             self.slow_until_ms.store(until, Ordering::Relaxed);
         }
         match found.map_err(Failure::from) {

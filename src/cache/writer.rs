@@ -68,6 +68,8 @@ struct File {
     connection: Connection,
     /// Changes when another process has written.
     data_version: i64,
+    /// As it is in the file: another one was put there by another process, which has cleared it.
+    seed: u64,
     /// Which file it is, to notice that it was deleted.
     identity: Option<(u64, u64)>,
 }
@@ -133,12 +135,11 @@ impl Writer {
         let is_broken = bell.answer(Reason::Broken);
         let is_urgent = bell.answer(Reason::Urgent);
         let is_look = bell.answer(Reason::Look);
-        let is_clear = bell.answer(Reason::Clear);
         let is_gathered = is_over(self.gathers_since.map(|since| since + GATHER));
         let is_due = is_over(self.due_at);
         let done = if is_broken {
             Err(Failure::Damaged("it cannot be read".to_owned()))
-        } else if is_clear {
+        } else if bell.is_rung(Reason::Clear) {
             self.clear().and_then(|()| self.flush())
         } else if is_urgent || is_gathered {
             self.flush()
@@ -198,18 +199,13 @@ impl Writer {
             return Ok(());
         };
         if identity(&self.tiers) != file.identity {
-            return Err(Failure::Damaged(
-                "it was deleted, or another is in its place".to_owned(),
-            ));
+            return Err(Failure::Gone);
         }
         let version = data_version(&file.connection)?;
         let is_changed = version != file.data_version;
         file.data_version = version;
         if is_changed {
-            let seed = rows::seed(&file.connection)?;
-            if seed != self.tiers.seed() {
-                self.tiers.set_seed(seed);
-            }
+            file.adopt_seed(&self.tiers)?;
         }
         self.tiers.looked(is_changed);
         Ok(())
@@ -238,11 +234,16 @@ impl Writer {
 
     fn clear(&mut self) -> Result<(), Failure> {
         let tiers = Arc::clone(&self.tiers);
-        let Some(file) = &self.file else {
+        let Some(file) = &mut self.file else {
             return Ok(());
         };
         // At once out of reach, whatever happens then.
-        rows::set_seed(&file.connection, tiers.seed())?;
+        let seed = tiers.seed();
+        rows::set_seed(&file.connection, seed)?;
+        file.seed = seed;
+        if seed == tiers.seed() {
+            tiers.bell.answer(Reason::Clear);
+        }
         in_transaction(&file.connection, |connection| {
             Ok(rows::delete_all(connection)?)
         })
@@ -268,6 +269,12 @@ impl Writer {
                 }
                 tracing::warn!(path = %path.display(), reason, "the cache file is made anew");
                 self.made_anew_at = Some(Instant::now());
+                self.open(false);
+            }
+            Failure::Gone => {
+                let path = self.tiers.settings.path.display();
+                tracing::warn!(%path, "the cache file was deleted, or another is in its place");
+                self.close();
                 self.open(false);
             }
             Failure::Unusable(reason) => {
@@ -367,14 +374,12 @@ impl Writer {
             })?;
             Ok(File {
                 data_version: data_version(&connection)?,
+                seed: tiers.seed(),
                 identity: identity(tiers),
                 connection,
             })
         };
-        let file = begun().map_err(|failure| match failure {
-            Failure::Busy => "another process holds it".to_owned(),
-            Failure::Damaged(reason) | Failure::Unusable(reason) => reason,
-        })?;
+        let file = begun().map_err(Failure::into_reason)?;
         let opened = tiers.readers.open(path, tiers.shape);
         opened.map_err(|error| error.to_string())?;
         Ok(file)
@@ -396,19 +401,18 @@ impl File {
         let Self {
             connection,
             data_version: seen,
+            seed,
             ..
         } = self;
         in_transaction(connection, |connection| {
             let version = data_version(connection)?;
             let is_changed = version != *seen;
             *seen = version;
-            if is_changed && rows::seed(connection)? != tiers.seed() {
-                // Another process has cleared it: what waits was put before, as far as anybody can tell.
-                tiers.set_seed(rows::seed(connection)?);
-                tiers.looked(true);
+            tiers.looked(is_changed);
+            if is_changed && adopt_seed(connection, seed, tiers)? {
+                // What waits was put before that, as far as anybody can tell.
                 return Ok(());
             }
-            tiers.looked(is_changed);
             let mut counts = Counts::default();
             for (hash, write) in writes {
                 match write {
@@ -429,6 +433,26 @@ impl File {
             Ok(rows::add(connection, counts)?)
         })
     }
+}
+
+impl File {
+    fn adopt_seed(&mut self, tiers: &Tiers) -> rusqlite::Result<()> {
+        adopt_seed(&self.connection, &mut self.seed, tiers).map(drop)
+    }
+}
+
+/// Forgets everything, if another process has cleared the file; says whether it has.
+fn adopt_seed(connection: &Connection, seen: &mut u64, tiers: &Tiers) -> rusqlite::Result<bool> {
+    let seed = rows::seed(connection)?;
+    if seed == *seen {
+        return Ok(false);
+    }
+    *seen = seed;
+    // If this process is about to clear it as well, its own will be in the file.
+    if !tiers.bell.is_rung(Reason::Clear) {
+        tiers.set_seed(seed);
+    }
+    Ok(true)
 }
 
 fn in_transaction(
