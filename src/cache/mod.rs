@@ -226,7 +226,7 @@ impl Cache {
         }
     }
 
-    /// Deletes all keys: of this namespace, or on the cache itself everything.
+    /// Deletes all keys: of this namespace and those within it, or on the cache itself everything.
     ///
     /// It takes as long as [`delete`](Self::delete), however much there is: what was put before is out of reach, and
     /// is removed from the file afterwards.
@@ -241,10 +241,10 @@ impl Cache {
 
     /// The same cache, with keys of its own, which can be cleared together.
     ///
-    /// Nothing has to be declared, and there may be any number. A name of a namespace within one is another's.
+    /// Nothing has to be declared, and there may be any number. A namespace may be within one, and is cleared with it.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Self {
-        let namespace = Namespace::new(self.namespace.as_deref(), name);
+        let namespace = Namespace::new(self.namespace.clone(), name);
         Self {
             namespace: Some(Arc::new(namespace)),
             ..self.clone()
@@ -283,7 +283,7 @@ impl Cache {
         let space = match (self.space().await, &self.namespace) {
             (Known::Id(space), _) => space,
             (_, None) => namespace::ROOT,
-            (known, Some(namespace)) => namespace.new_id(&self.tiers, known),
+            (_, Some(namespace)) => namespace.id_or_new(&self.tiers),
         };
         self.tiers.spot(space, key)
     }

@@ -113,6 +113,7 @@ pub(super) fn put(
     connection: &Connection,
     hash: u64,
     entry: &Entry,
+    marks: &Marks,
     counts: &mut Counts,
 ) -> rusqlite::Result<()> {
     let optional = |at: i64| (at != NEVER).then_some(at);
@@ -137,6 +138,7 @@ pub(super) fn put(
                 id, space, key, put_at, fresh_until, expires_at, checksum, value, hash
             ])?;
         if changed == 1 {
+            marks.set(hash.cast_unsigned());
             return Ok(());
         }
     }

@@ -283,7 +283,6 @@ impl Tiers {
     fn put_locked(&self, part: &mut Part, hash: u64, entry: Entry, computed: Option<u64>) {
         let entry = Arc::new(entry);
         self.waiting.change(hash);
-        self.marks.set(hash);
         if let Some(memory) = &self.memory {
             memory.insert(hash, Arc::clone(&entry));
         }

@@ -71,7 +71,7 @@ struct File {
     /// As it is in the file: another one was put there by another process, which has cleared it.
     seed: u64,
     /// Which file it is, to notice that it was deleted.
-    identity: Option<(u64, u64)>,
+    identity: Option<[u64; 4]>,
 }
 
 impl Writer {
@@ -418,7 +418,9 @@ impl File {
                 match write {
                     // It may be of before what another process has written since.
                     Write::Put(_, Some(epoch)) if *epoch != tiers.epoch() => {}
-                    Write::Put(entry, _) => rows::put(connection, *hash, entry, &mut counts)?,
+                    Write::Put(entry, _) => {
+                        rows::put(connection, *hash, entry, &tiers.marks, &mut counts)?
+                    }
                     Write::Delete => rows::delete(connection, *hash, &mut counts)?,
                 }
             }
@@ -473,8 +475,10 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Which file is at the path.
-fn identity(tiers: &Tiers) -> Option<(u64, u64)> {
-    let file = std::fs::metadata(&tiers.settings.path).ok()?;
-    Some((file.dev(), file.ino()))
+/// Which file is at the path, and which WAL beside it.
+fn identity(tiers: &Tiers) -> Option<[u64; 4]> {
+    let path = &tiers.settings.path;
+    let file = std::fs::metadata(path).ok()?;
+    let wal = std::fs::metadata(file::with_suffix(path, "-wal")).ok()?;
+    Some([file.dev(), file.ino(), wal.dev(), wal.ino()])
 }
