@@ -89,6 +89,9 @@ impl Writer {
     /// Opens the file for the first time.
     pub(super) fn open_first(&mut self) {
         self.open(true);
+        if let Err(failure) = self.tidy() {
+            self.mend(failure);
+        }
     }
 
     /// Writes until the cache is closed.
