@@ -37,7 +37,7 @@ pub(super) struct Readers {
 }
 
 /// A read that took longer than this was slow.
-const SLOW: Duration = Duration::from_millis(10);
+const SLOW: Duration = Duration::from_millis(50);
 
 /// After so many of them in a row the disk is taken for slow: a thread that was not given a core for a moment looks
 /// the same, once.
