@@ -111,6 +111,8 @@ pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, S
             tracing::warn!(path = %path.display(), reason, "the cache file is set aside, and made anew");
             set_aside(path);
         }
+        // It was cut off, and what is beside it fits no longer.
+        Kind::Nothing if is_empty(path) => remove(path),
         Kind::Nothing => return Err(reason),
     }
     try_open(path, shape, seed).map_err(Failure::into_reason)
@@ -238,9 +240,14 @@ fn what_is_at(path: &Path) -> Kind {
     }
 }
 
-/// Removes the file, if it is a cache; nobody of this process may have it open.
+/// Whether there is a file with nothing in it.
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+}
+
+/// Removes the file, if it is a cache, or was; nobody of this process may have it open.
 pub(super) fn remove_cache(path: &Path) {
-    if what_is_at(path) == Kind::Cache {
+    if what_is_at(path) == Kind::Cache || is_empty(path) {
         remove(path);
     }
 }

@@ -328,3 +328,10 @@ pub(super) fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 pub(super) fn shrink(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))
 }
+
+/// Brings the WAL into the file.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
+        .query_row([], |_| Ok(()))
+}

@@ -58,6 +58,8 @@ pub(super) struct Writer {
     made_anew_at: Option<Instant>,
     /// When it was seen that something waits.
     gathers_since: Option<Instant>,
+    /// Whether room is being given back to the disk.
+    is_shrinking: bool,
     /// When there is something to be done that nobody asks for.
     due_at: Option<Instant>,
 }
@@ -82,6 +84,7 @@ impl Writer {
             failed_at: None,
             made_anew_at: None,
             gathers_since: None,
+            is_shrinking: false,
             due_at: None,
         }
     }
@@ -227,7 +230,11 @@ impl Writer {
             is_unfinished = true;
         } else if free > FREE_BYTES_MAX.max(used / 8) {
             rows::shrink(&file.connection, SHRINK_PAGES)?;
+            self.is_shrinking = true;
             is_unfinished = true;
+        } else if std::mem::take(&mut self.is_shrinking) {
+            // Only then the file is cut.
+            rows::checkpoint(&file.connection)?;
         }
         let state = rows::state(&file.connection)?;
         *tiers.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, used, free);
