@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::queue::progress::Progress;
+
 /// A claim that is run, for who has to break it off.
 #[derive(Debug)]
 pub(super) struct Grip {
@@ -22,6 +24,8 @@ pub(super) struct Grip {
     pub(super) lost: CancellationToken,
     /// The job has completed itself, in a transaction of its own.
     pub(super) is_finished: Arc<AtomicBool>,
+    /// How far it is.
+    pub(super) progress: Arc<Progress>,
     /// Whether a look has asked it to end, since it is to be cancelled.
     pub(super) was_asked: AtomicBool,
 }
@@ -34,6 +38,7 @@ impl Grip {
             stop: CancellationToken::new(),
             lost: CancellationToken::new(),
             is_finished: Arc::default(),
+            progress: Arc::default(),
             was_asked: AtomicBool::new(false),
         }
     }
