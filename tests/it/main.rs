@@ -11,6 +11,7 @@ mod cache;
 mod chaos;
 mod cli;
 mod config;
+mod config_queues;
 mod container;
 mod crash;
 mod damage;
