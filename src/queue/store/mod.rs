@@ -120,11 +120,14 @@ pub(super) fn waiting(
     waiting.collect()
 }
 
-/// Lets a job that failed and waits run now.
-pub(super) fn hasten(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<bool> {
+/// Lets a job run now that waits for a later time: for its next attempt, or, if `is_any`, for any; says whether it does.
+pub(super) fn hasten(tx: &Transaction<'_>, id: i64, is_any: bool) -> rusqlite::Result<bool> {
     let changed = tx
-        .prepare_cached("UPDATE jobs SET run_at = ?1 WHERE id = ?2 AND state = 'retryable'")?
-        .execute(params![tx.now_ms(), id])?;
+        .prepare_cached(
+            "UPDATE jobs SET run_at = ?1
+             WHERE id = ?2 AND run_at > ?1 AND (state = 'retryable' OR ?3 AND state = 'available')",
+        )?
+        .execute(params![tx.now_ms(), id, is_any])?;
     Ok(changed > 0)
 }
 
