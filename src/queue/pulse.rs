@@ -97,9 +97,14 @@ impl Pulse {
         self.worker.load(Ordering::Acquire) == worker && silent < self.patience()
     }
 
+    /// How long it is from one look to the next.
+    pub(super) fn pause(&self) -> Duration {
+        self.lease / LOOKS
+    }
+
     /// For how long others certainly wait for a sign of life, with a third of a lease to spare.
     fn patience(&self) -> Duration {
-        self.lease / LOOKS * (LOOKS - 1)
+        self.pause() * (LOOKS - 1)
     }
 
     async fn run(&self) {
@@ -109,13 +114,13 @@ impl Pulse {
         loop {
             // Where nothing runs there is nothing to lose.
             if others_run || !self.hands.of(self.owner).is_empty() {
-                tokio::time::sleep(self.lease / LOOKS).await;
+                tokio::time::sleep(self.pause()).await;
             } else {
                 self.active.notified().await;
                 beaten = Instant::now();
             }
             let held = self.hands.of(self.owner);
-            let look = tokio::time::timeout(self.lease / LOOKS, self.look(held.clone())).await;
+            let look = tokio::time::timeout(self.pause(), self.look(held.clone())).await;
             match look {
                 Ok(Ok(look)) => {
                     beaten = look.at;

@@ -155,6 +155,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         let mended = || stop.run_until_cancelled(self.queue.database.mended());
         while mended().await.is_some() {
             match self.round(pulse, &mut held).await {
+                Ok(_) if self.settings.workers == 0 => self.watch(pulse, stop).await,
                 Ok(wait) => self.wait(&mut held, wait, stop).await,
                 Err(error) => {
                     tracing::warn!(%error, "the queue could not be asked");
@@ -250,6 +251,19 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         // Short jobs end before there is time to wait for them.
         self.gather(held).await;
         Ok(self.until(outcome.due))
+    }
+
+    /// Runs nothing, and has the pulse watch over those who do: they tell when they begin.
+    ///
+    /// Nobody else may live who could put back what they leave when they are killed.
+    async fn watch(&self, pulse: &Pulse, stop: &CancellationToken) {
+        let told = || stop.run_until_cancelled(self.queue.wake.notified());
+        while told().await.is_some() {
+            pulse.active.notify_one();
+            // Every job that is enqueued here wakes it as well.
+            let pause = tokio::time::sleep(pulse.pause());
+            stop.run_until_cancelled(pause).await;
+        }
     }
 
     async fn wait(&self, held: &mut Held, wait: Duration, stop: &CancellationToken) {
