@@ -312,10 +312,17 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         };
         let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
         let grip = Arc::new(Grip::new(job.claims, pulse.owner));
-        self.queue.hands.take(job.id, Arc::clone(&grip));
+        let before = self.queue.hands.take(job.id, Arc::clone(&grip));
+        let over = grip.over.clone().drop_guard();
         let run = run(kind, &job, self.attempt(&job, &grip), Arc::clone(&grip));
         let pulse = Arc::clone(pulse);
         let run = async move {
+            let _over = over;
+            if let Some(before) = before {
+                // It was taken from this process, and is claimed here again: never two at a time.
+                before.break_off();
+                before.over.cancelled().await;
+            }
             if pulse.holds(worker) {
                 return run.await;
             }
