@@ -73,6 +73,12 @@ pub(super) fn reason(kind: &Kind) -> String {
             let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
             format!("must be {}", words.join(" or "))
         }
+        Kind::UnknownField(field, known) => {
+            format!(
+                "has {field:?}, which is not known: right are {}",
+                known.join(", ")
+            )
+        }
         other => format!("is not valid: {other}"),
     }
 }
@@ -86,6 +92,8 @@ fn in_words(expected: &str) -> &str {
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
         "path string" => "a path",
+        "a map" => "a table",
+        name if name.starts_with("struct ") => "a table",
         other => other,
     }
 }

@@ -124,6 +124,11 @@ impl<'a> Layers<'a> {
             let is_it = |setting: &(&str, &str)| variable(setting.0, setting.1) == *name;
             if let Some((section, key)) = schema.keys().find(is_it) {
                 self.add_variable(name, section, key, value);
+            } else if let Some((section, key, path)) = self.in_table(name) {
+                let value = text_value(value);
+                let nest = |value, part: &String| Value::from(Dict::from([(part.clone(), value)]));
+                let value = path.iter().rev().fold(value, nest);
+                self.add(name, section, key, value);
             } else if let Some((section, key)) = self.secret_of_file(name) {
                 let twin = variable(section, key);
                 let twin = set(variables, &twin).and(Some(twin.as_str()));
@@ -192,9 +197,23 @@ impl<'a> Layers<'a> {
         let value = if is_string || self.schema.is_secret(section, key) {
             Value::from(text)
         } else {
-            text.parse().unwrap_or_else(|never| match never {})
+            text_value(text)
         };
         self.add(name, section, key, value);
+    }
+
+    /// The setting that is a table, and the path to what is in it, in small letters: `mail`, `workers`.
+    fn in_table(&self, name: &str) -> Option<(&'a str, &'a str, Vec<String>)> {
+        let is_table = |(s, k): &(&str, &str)| {
+            let default = self.schema.default(s, k);
+            default.is_some_and(|it| it.as_dict().is_some()) && !self.schema.is_secret(s, k)
+        };
+        self.schema.keys().filter(is_table).find_map(|(s, k)| {
+            let path = name.strip_prefix(&variable(s, k))?.strip_prefix("__")?;
+            let path: Vec<_> = path.split("__").map(str::to_ascii_lowercase).collect();
+            let is_whole = path.iter().all(|part| !part.is_empty());
+            is_whole.then_some((s, k, path))
+        })
     }
 
     fn secret_of_file(&self, name: &str) -> Option<(&'a str, &'a str)> {
@@ -252,11 +271,29 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Returns the file or the variable that a value came from.
-    pub(super) fn origin(&self, section: &str, key: &str) -> &str {
-        self.figment
-            .find_metadata(&format!("{section}.{key}"))
-            .map_or(DEFAULT, |metadata| &metadata.name)
+    /// Returns the file or the variable that a value came from; of a table, all of them.
+    pub(super) fn origin(&self, section: &str, key: &str) -> String {
+        let mut origins = Vec::new();
+        if let Ok(value) = self.figment.find_value(&format!("{section}.{key}")) {
+            self.add_origins(&value, &mut origins);
+        }
+        if origins.is_empty() {
+            return DEFAULT.to_owned();
+        }
+        origins.join(" and ")
+    }
+
+    fn add_origins<'b>(&'b self, value: &Value, origins: &mut Vec<&'b str>) {
+        if let Value::Dict(_, values) = value {
+            return values
+                .values()
+                .for_each(|value| self.add_origins(value, origins));
+        }
+        let metadata = self.figment.get_metadata(value.tag());
+        let origin = metadata.map_or(DEFAULT, |metadata| &metadata.name);
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
@@ -268,6 +305,11 @@ impl<'a> Layers<'a> {
 fn set<'a>(variables: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
     let value = variables.get(name).map(String::as_str);
     value.filter(|value| !value.is_empty())
+}
+
+/// What a variable says of a setting that is not a string: a number, a list, a table, a word.
+fn text_value(text: &str) -> Value {
+    text.parse().unwrap_or_else(|never| match never {})
 }
 
 /// Returns the variable that sets a setting.

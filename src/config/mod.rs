@@ -282,7 +282,7 @@ impl<'a> Loader<'a> {
             None => "?".to_owned(),
         };
         let subject = format!("{section}.{key} = {value}");
-        let origin = self.layers.origin(section, key).to_owned();
+        let origin = self.layers.origin(section, key);
         self.layers
             .report(Problem::new(subject, reason).with_origin(origin));
         self.refused.push((section, key.to_owned()));

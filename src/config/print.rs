@@ -17,10 +17,10 @@ pub(super) struct Printed {
 }
 
 /// Lists the settings of `sections` in the order in which they are documented.
-pub(super) fn list<'a>(
+pub(super) fn list(
     schema: &Schema,
     sections: &BTreeMap<&str, Value>,
-    origin: impl Fn(&str, &str) -> &'a str,
+    origin: impl Fn(&str, &str) -> String,
 ) -> Vec<Printed> {
     let printed = |(section, key): (&str, &str)| {
         let value = sections.get(section)?.find_ref(key)?;
@@ -28,7 +28,7 @@ pub(super) fn list<'a>(
             section: section.to_owned(),
             key: key.to_owned(),
             value: toml(value),
-            origin: origin(section, key).to_owned(),
+            origin: origin(section, key),
         })
     };
     schema.keys().filter_map(printed).collect()

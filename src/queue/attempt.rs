@@ -3,12 +3,8 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,12 +15,10 @@ use crate::database::Database;
 use crate::database::Transaction;
 use crate::queue::Error;
 use crate::queue::job::ARGUMENTS_BYTES_MAX;
+use crate::queue::progress::Progress;
 use crate::queue::store;
 use crate::queue::store::claim::Limit;
 use crate::queue::store::finish;
-
-/// Progress is written no more often than that.
-const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a job's run is given: the site's context, to which it derefs, and the job's own place in the queue.
 ///
@@ -73,7 +67,7 @@ pub(super) struct Claim {
     pub(super) database: Database,
     pub(super) stop: CancellationToken,
     pub(super) is_finished: Arc<AtomicBool>,
-    pub(super) progress_at: Mutex<Option<Instant>>,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl<C> Attempt<C> {
@@ -110,26 +104,20 @@ impl<C> Attempt<C> {
 
     /// Says how far the job is, 0 to 1, for whoever looks at the queue; in a write of its own.
     ///
-    /// Within 500 ms of the last time it does nothing, so it may be called in a loop.
+    /// It may be called in a loop: within 500 ms of the last write nothing is written, and what was said last is kept.
+    /// That is written with the next heartbeat (each third of `queue.lease_ms`), or at the end of the attempt.
     ///
     /// # Errors
     ///
     /// Those of [`Database::write`].
     pub async fn progress(&self, part: f64, text: impl Into<String>) -> database::Result<()> {
-        {
-            let now = Instant::now();
-            let at = &self.claim.progress_at;
-            let mut at = at.lock().unwrap_or_else(PoisonError::into_inner);
-            if at.is_some_and(|at| now.duration_since(at) < PROGRESS_PAUSE) {
-                return Ok(());
-            }
-            *at = Some(now);
-        }
-        let (id, claims, text) = (self.claim.id, self.claim.claims, text.into());
-        let part = part.clamp(0.0, 1.0);
+        let Some(word) = self.claim.progress.say(part, text.into()) else {
+            return Ok(());
+        };
+        let token = (self.claim.id, self.claim.claims);
         self.claim
             .database
-            .write(move |tx| Ok(store::save_progress(tx, id, claims, (part, &text))?))
+            .write(move |tx| Ok(store::save_progress(tx, token, &word)?))
             .await
     }
 
@@ -181,6 +169,9 @@ impl<C> Attempt<C> {
     /// [`Error::Lost`] when the job is not this attempt's any more: the transaction is to be given up.
     pub fn finish(&self, tx: &Transaction<'_>) -> Result<(), Error> {
         let claim = &self.claim;
+        if let Some(word) = claim.progress.last() {
+            store::save_progress(tx, (claim.id, claim.claims), &word)?;
+        }
         let token = (claim.id, claim.claims, claim.is_plain);
         if !finish::complete(tx, token, claim.limit.as_ref())? {
             return Err(Error::Lost { id: claim.id });

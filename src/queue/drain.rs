@@ -81,7 +81,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         Ok(drained)
     }
 
-    async fn run_one(&self, job: Claimed) -> database::Result<Drained> {
+    async fn run_one(&self, mut job: Claimed) -> database::Result<Drained> {
         let grip = Arc::new(Grip::new(job.claims, 0));
         let end = match self.kind(&job) {
             Some(kind) => {
@@ -97,6 +97,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             }
             None => End::Complete,
         };
+        job.last_word = grip.progress.last();
         let (id, kind, is_open) = (job.id, job.kind.clone(), grip.is_to_be_there());
         let ended = self.queue.database.write(move |tx| {
             if is_open {

@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::queue::progress::Progress;
+
 /// A claim that is run, for who has to break it off.
 #[derive(Debug)]
 pub(super) struct Grip {
@@ -20,8 +22,12 @@ pub(super) struct Grip {
     pub(super) stop: CancellationToken,
     /// The job is broken off.
     pub(super) lost: CancellationToken,
+    /// The job has ended, or is not run at all any more.
+    pub(super) over: CancellationToken,
     /// The job has completed itself, in a transaction of its own.
     pub(super) is_finished: Arc<AtomicBool>,
+    /// How far it is.
+    pub(super) progress: Arc<Progress>,
     /// Whether a look has asked it to end, since it is to be cancelled.
     pub(super) was_asked: AtomicBool,
 }
@@ -33,7 +39,9 @@ impl Grip {
             owner,
             stop: CancellationToken::new(),
             lost: CancellationToken::new(),
+            over: CancellationToken::new(),
             is_finished: Arc::default(),
+            progress: Arc::default(),
             was_asked: AtomicBool::new(false),
         }
     }
@@ -63,8 +71,9 @@ impl Grip {
 pub(super) struct Hands(Arc<Mutex<HashMap<i64, Arc<Grip>>>>);
 
 impl Hands {
-    pub(super) fn take(&self, job: i64, grip: Arc<Grip>) {
-        self.grips().insert(job, grip);
+    /// Takes a claim in hand; gives the one before of the same job, if it is not recorded yet how that ended.
+    pub(super) fn take(&self, job: i64, grip: Arc<Grip>) -> Option<Arc<Grip>> {
+        self.grips().insert(job, grip)
     }
 
     /// Lets go of a claim; of no later one of the same job.

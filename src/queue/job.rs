@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::UnwindSafe;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::queue::Error;
 use crate::queue::Priority;
 use crate::queue::Rate;
 use crate::queue::Unique;
+use crate::queue::backoff::jittered;
+use crate::queue::store::claim::Claimed;
 
 /// The most bytes of JSON that a job's fields may make: 64 KiB.
 ///
@@ -85,11 +88,11 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// How long to wait after the given attempt (from 1) failed, before the next.
     ///
     /// By default 15 s + 2ⁿ s and up to a tenth more by chance, n at most 20: the first eight tries are within
-    /// ten minutes, twenty take 13 days (Oban's figures).
+    /// ten minutes, twenty take 13 days (Oban's figures). A request may have a [backoff](crate::queue::Request::backoff)
+    /// of its own.
     #[must_use]
     fn backoff(attempt: u32) -> Duration {
-        let wait = Duration::from_secs(15 + (1 << attempt.min(20)));
-        wait + wait.mul_f64(fastrand::f64() / 10.0)
+        jittered(Duration::from_secs(15 + (1 << attempt.min(20))))
     }
 }
 
@@ -129,6 +132,17 @@ pub(super) struct Kind<C> {
     pub(super) start: fn(&str, Attempt<C>) -> Result<Running, serde_json::Error>,
     pub(super) timeout: Duration,
     pub(super) backoff: fn(u32) -> Duration,
+}
+
+impl<C> Kind<C> {
+    /// How long a job waits after an attempt: as its request says, else as its type does.
+    pub(super) fn backoff_of(
+        &self,
+        job: &Claimed,
+    ) -> impl Fn(u32) -> Duration + Send + UnwindSafe + use<C> {
+        let (own, of_type) = (job.backoff, self.backoff);
+        move |attempt| own.map_or_else(|| of_type(attempt), |own| own.wait(attempt))
+    }
 }
 
 /// The kinds of job that a site can run, by name.

@@ -8,6 +8,7 @@
 //! Left to others: what the jobs do, and what they are given to do it with ([`Job::Context`]).
 
 mod attempt;
+mod backoff;
 mod drain;
 mod entering;
 mod error;
@@ -18,6 +19,7 @@ mod maintenance;
 mod model_tests;
 mod operate;
 mod presence;
+mod progress;
 mod pulse;
 mod request;
 mod round;
@@ -34,6 +36,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::attempt::Attempt;
+pub use self::backoff::Backoff;
 pub use self::drain::Drained;
 pub use self::error::Error;
 use self::hands::Hands;
@@ -93,6 +96,10 @@ pub const MIGRATIONS: Migrations = Migrations::new(
         (
             "V3__schedule",
             include_str!("../../migrations/queue/V3__schedule.sql"),
+        ),
+        (
+            "V4__requests",
+            include_str!("../../migrations/queue/V4__requests.sql"),
         ),
     ],
 );

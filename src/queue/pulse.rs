@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -15,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database;
 use crate::database::Database;
+use crate::database::Transaction;
 use crate::queue::hands::Grip;
 use crate::queue::hands::Hands;
+use crate::queue::store;
 use crate::queue::store::finish::Rescued;
 use crate::queue::store::limits;
 use crate::queue::store::workers;
@@ -40,10 +43,15 @@ pub(super) struct Pulse {
     pub(super) lease: Duration,
     /// Told when there is something to watch over.
     pub(super) active: Notify,
+    /// When it was made, and when the last sign of life was given, in milliseconds since then.
+    pub(super) since: Instant,
+    pub(super) sign: AtomicU64,
 }
 
 /// What one look has found.
 struct Look {
+    /// When it was, or a little before.
+    at: Instant,
     is_known: bool,
     held: Vec<Held>,
     others: Vec<Other>,
@@ -73,6 +81,32 @@ impl Pulse {
         })
     }
 
+    /// Says that others have seen this worker alive, at this moment or later.
+    pub(super) fn gave_sign(&self, at: Instant) {
+        let at = at.saturating_duration_since(self.since).as_millis();
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        self.sign.fetch_max(at, Ordering::AcqRel);
+    }
+
+    /// Whether nobody can have taken what was claimed by this entry: since the last sign of life it is not long enough.
+    ///
+    /// Without a look at the database. The clock goes on while the process is stopped.
+    pub(super) fn holds(&self, worker: i64) -> bool {
+        let sign = Duration::from_millis(self.sign.load(Ordering::Acquire));
+        let silent = self.since.elapsed().saturating_sub(sign);
+        self.worker.load(Ordering::Acquire) == worker && silent < self.patience()
+    }
+
+    /// How long it is from one look to the next.
+    pub(super) fn pause(&self) -> Duration {
+        self.lease / LOOKS
+    }
+
+    /// For how long others certainly wait for a sign of life, with a third of a lease to spare.
+    fn patience(&self) -> Duration {
+        self.pause() * (LOOKS - 1)
+    }
+
     async fn run(&self) {
         let mut seen = HashMap::new();
         let mut beaten = Instant::now();
@@ -80,16 +114,16 @@ impl Pulse {
         loop {
             // Where nothing runs there is nothing to lose.
             if others_run || !self.hands.of(self.owner).is_empty() {
-                tokio::time::sleep(self.lease / LOOKS).await;
+                tokio::time::sleep(self.pause()).await;
             } else {
                 self.active.notified().await;
                 beaten = Instant::now();
             }
             let held = self.hands.of(self.owner);
-            let look = tokio::time::timeout(self.lease / LOOKS, self.look()).await;
+            let look = tokio::time::timeout(self.pause(), self.look(held.clone())).await;
             match look {
                 Ok(Ok(look)) => {
-                    beaten = Instant::now();
+                    beaten = look.at;
                     has_others = !look.others.is_empty();
                     others_run = look.others_run;
                     self.wake.has_others(has_others);
@@ -102,7 +136,7 @@ impl Pulse {
                 Err(_) => tracing::debug!("the database does not take a heartbeat"),
             }
             // Before the others may take them over.
-            if has_others && beaten.elapsed() > self.lease / LOOKS * (LOOKS - 1) {
+            if has_others && beaten.elapsed() > self.patience() {
                 tracing::warn!(
                     jobs = held.len(),
                     "no sign of life could be given: the jobs are broken off"
@@ -114,11 +148,14 @@ impl Pulse {
         }
     }
 
-    async fn look(&self) -> database::Result<Look> {
+    async fn look(&self, running: Vec<(i64, Arc<Grip>)>) -> database::Result<Look> {
         let worker = self.worker.load(Ordering::Acquire);
         let (kinds, wake) = (Arc::clone(&self.kinds), Arc::clone(&self.wake));
         let look = self.database.write(move |tx| {
+            // Not when the answer is there: in between this process may be stopped.
+            let at = Instant::now();
             let is_known = workers::beat(tx, worker)?;
+            write_down(tx, running)?;
             let let_go = limits::sweep(tx)?;
             let rescued = workers::orphans(tx)?;
             let unparked = workers::unpark(tx, worker, &kinds)?;
@@ -127,6 +164,7 @@ impl Pulse {
                 tx.after_commit(move || wake.wake());
             }
             Ok(Look {
+                at,
                 is_known,
                 held: workers::held(tx, worker)?,
                 others: workers::others(tx, worker)?,
@@ -134,7 +172,11 @@ impl Pulse {
                 rescued,
             })
         });
-        look.await
+        let look = look.await?;
+        if look.is_known {
+            self.gave_sign(look.at);
+        }
+        Ok(look)
     }
 
     /// Breaks off what is not ours any more, and asks those to end that are to be cancelled.
@@ -190,6 +232,17 @@ impl Pulse {
             }
         }
     }
+}
+
+/// Writes what the jobs have said last of how far they are, and nobody has written yet.
+fn write_down(tx: &Transaction<'_>, running: Vec<(i64, Arc<Grip>)>) -> rusqlite::Result<()> {
+    for (job, grip) in running {
+        if let Some(word) = grip.progress.last() {
+            store::save_progress(tx, (job, grip.claims), &word)?;
+            tx.after_commit(move || grip.progress.is_written(&word));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn tell_of(rescued: Rescued) {

@@ -1,12 +1,15 @@
 //! How a job is asked for: what, when, where, and beside which others.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::queue::Backoff;
 use crate::queue::Error;
 use crate::queue::Job;
 use crate::queue::Priority;
+use crate::queue::State;
 use crate::queue::job::arguments;
 
 /// The most bytes that the name of a queue or the key of a limit may have.
@@ -36,6 +39,7 @@ pub struct Request {
     pub(super) priority: Priority,
     pub(super) attempts_max: u32,
     pub(super) timeout: Option<Duration>,
+    pub(super) backoff: Option<Backoff>,
     pub(super) unique: Option<Unique>,
     pub(super) concurrency: Option<Concurrency>,
     pub(super) rate: Option<Rate>,
@@ -61,11 +65,13 @@ pub struct Unique {
 }
 
 /// How long a unique key binds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     UntilEnded,
     UntilStarted,
     For(Duration),
+    /// In these states; no longer than for a time, if there is one.
+    WhileIn(BTreeSet<State>, Option<Duration>),
 }
 
 /// What becomes of a request whose unique key another job holds.
@@ -114,10 +120,41 @@ impl Unique {
         Self { scope, ..self }
     }
 
-    /// Binds for this long after it was enqueued, whatever becomes of it.
+    /// Binds for this long after it was enqueued, whatever becomes of it; after [`while_in`](Self::while_in), for no
+    /// longer than that.
     #[must_use]
     pub fn within(self, period: Duration) -> Self {
-        let scope = Scope::For(period);
+        let scope = match self.scope {
+            Scope::WhileIn(states, _) => Scope::WhileIn(states, Some(period)),
+            _ => Scope::For(period),
+        };
+        Self { scope, ..self }
+    }
+
+    /// Binds while the job is in one of these states, and when it waits: [`State::Available`] is always among them.
+    ///
+    /// A state in which a job stays binds until the job is pruned (`queue.keep_completed_hours`,
+    /// `queue.keep_discarded_days`); with [`within`](Self::within), for no longer than that.
+    ///
+    /// One that leaves these states gives its key to whoever is enqueued then. When it comes back into one of them, as
+    /// one that runs and fails comes to wait again, it has its key if nobody took it; if another did, both go on, and
+    /// the key is the other's. So it is with [`until_started`](Self::until_started): a key keeps jobs from being
+    /// enqueued, and none that is there from going on.
+    ///
+    /// ```
+    /// use houseboat::queue::{State, Unique};
+    /// // One that waits, or failed and waits again; another may be enqueued while it runs.
+    /// let waits = Unique::new("digest:7").while_in(&[State::Available, State::Retryable]);
+    /// # let _ = waits;
+    /// ```
+    #[must_use]
+    pub fn while_in(self, states: &[State]) -> Self {
+        let period = match self.scope {
+            Scope::For(period) | Scope::WhileIn(_, Some(period)) => Some(period),
+            _ => None,
+        };
+        let states = states.iter().copied().chain([State::Available]);
+        let scope = Scope::WhileIn(states.collect(), period);
         Self { scope, ..self }
     }
 
@@ -174,6 +211,7 @@ impl Request {
             priority: J::PRIORITY,
             attempts_max: J::ATTEMPTS_MAX.max(1),
             timeout: None,
+            backoff: None,
             unique: job.unique(),
             concurrency: job.concurrency(),
             rate: job.rate(),
@@ -225,6 +263,13 @@ impl Request {
         Self { timeout, ..self }
     }
 
+    /// How long to wait between its attempts, in place of what the type says.
+    #[must_use]
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        let backoff = Some(backoff);
+        Self { backoff, ..self }
+    }
+
     /// Enqueues it only if no job of its kind with this key waits or runs, or as the [`Unique`] says.
     #[must_use]
     pub fn unique(self, unique: impl Into<Unique>) -> Self {
@@ -255,6 +300,7 @@ impl Request {
             && self.concurrency.is_none()
             && self.rate.is_none()
             && self.timeout.is_none()
+            && self.backoff.is_none()
     }
 
     /// The first of its names and keys that is empty or too long.

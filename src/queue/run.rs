@@ -1,5 +1,6 @@
 //! One job from its claim to its end.
 
+use std::panic::UnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(super) fn run<C: Clone + Send + Sync + 'static>(
     attempt: Attempt<C>,
     grip: Arc<Grip>,
 ) -> impl Future<Output = End> + Send + use<C> {
-    let (start, backoff) = (kind.start, kind.backoff);
+    let (start, backoff) = (kind.start, kind.backoff_of(job));
     let timeout = job.timeout_ms.map_or(kind.timeout, Duration::from_millis);
     let (number, attempts_max) = (job.attempt, job.attempts_max);
     let arguments = job.arguments.clone();
@@ -78,7 +79,7 @@ fn succeeded(outcome: Outcome) -> End {
 pub(super) fn failed(
     attempt: u32,
     attempts_max: u32,
-    backoff: fn(u32) -> Duration,
+    backoff: impl Fn(u32) -> Duration + UnwindSafe,
     error: String,
 ) -> End {
     if attempt >= attempts_max {
@@ -86,7 +87,7 @@ pub(super) fn failed(
         return End::Discard { error };
     }
     // The site's code, which may panic; the worker must not.
-    let wait = catch_unwind(|| backoff(attempt)).unwrap_or(BACKOFF_WAIT);
+    let wait = catch_unwind(move || backoff(attempt)).unwrap_or(BACKOFF_WAIT);
     tracing::warn!(error, ?wait, "failed and will be tried again");
     End::Retry { wait, error }
 }
@@ -96,8 +97,4 @@ fn parked(error: &serde_json::Error) -> End {
     let error = format!("its arguments cannot be read: {error}");
     tracing::error!(error, "parked: it waits for a program that knows it");
     End::Park { error }
-}
-
-pub(super) fn no_backoff(_attempt: u32) -> Duration {
-    Duration::ZERO
 }

@@ -39,8 +39,10 @@ pub struct Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct QueueSettings {
     /// How many of its jobs run at the same time; all workers by default, 1 to 1 024.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
     /// Its share of the workers where several queues have something to do; 1 by default, 1 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
 }
 
@@ -100,8 +102,8 @@ impl Section for Settings {
         problems.range("keep_completed_hours", hours, 0..=87_600);
         problems.range("keep_discarded_days", self.keep_discarded_days, 0..=3_650);
         if zone_of(&self.zone).is_none() {
-            let reason = "must be \"UTC\", or the name of a time zone in the system's /usr/share/zoneinfo (of the \
-                          package tzdata), such as \"Europe/Berlin\"";
+            let reason =
+                "must be \"UTC\", or a name of the IANA database such as \"Europe/Berlin\"";
             problems.add("zone", reason);
         }
     }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio::task::JoinError;
@@ -31,7 +31,6 @@ use crate::queue::job::Kind;
 use crate::queue::pulse::Pulse;
 use crate::queue::round::Round;
 use crate::queue::run::failed;
-use crate::queue::run::no_backoff;
 use crate::queue::run::run;
 use crate::queue::settings::QueueSettings;
 use crate::queue::shares::Shares;
@@ -156,6 +155,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         let mended = || stop.run_until_cancelled(self.queue.database.mended());
         while mended().await.is_some() {
             match self.round(pulse, &mut held).await {
+                Ok(_) if self.settings.workers == 0 => self.watch(pulse, stop).await,
                 Ok(wait) => self.wait(&mut held, wait, stop).await,
                 Err(error) => {
                     tracing::warn!(%error, "the queue could not be asked");
@@ -178,6 +178,8 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             kinds: Arc::clone(&self.kinds_json),
             lease: self.settings.lease(),
             active: Notify::new(),
+            since: Instant::now(),
+            sign: AtomicU64::new(0),
         }
     }
 
@@ -212,21 +214,27 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     }
 
     /// Records what ended, claims what is due, and says how long nothing more will be.
-    async fn round(&self, pulse: &Pulse, held: &mut Held) -> database::Result<Duration> {
+    async fn round(&self, pulse: &Arc<Pulse>, held: &mut Held) -> database::Result<Duration> {
         let round = Round {
             worker: pulse.worker.load(Ordering::Acquire),
             ..self.plan(held)
         };
         let was_idle = held.running.is_empty();
         let brings = held.ended.iter().any(|(job, end)| end.brings(job));
-        let outcome = self.queue.database.write(move |tx| round.run(tx)).await?;
+        let write = self
+            .queue
+            .database
+            .write(move |tx| Ok((Instant::now(), round.run(tx)?)));
+        let (at, outcome) = write.await?;
         self.let_go(held);
         held.is_in_doubt = false;
         held.is_mixed = outcome.is_mixed;
         held.shares = outcome.shares;
         held.last = outcome.now;
         held.is_alone = outcome.is_alone || (held.is_alone && !held.running.is_empty());
+        // In this order: what was claimed by the entry before is not ours any more.
         pulse.worker.store(outcome.worker, Ordering::Release);
+        pulse.gave_sign(at);
         self.queue.wake.has_others(outcome.has_others);
         let begins = was_idle && !outcome.jobs.is_empty();
         if outcome.has_others && (begins || brings) {
@@ -235,7 +243,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         }
         let is_active = outcome.has_others || begins;
         for job in outcome.jobs {
-            self.start(pulse, held, job);
+            self.start(pulse, held, (outcome.worker, job));
         }
         if is_active {
             pulse.active.notify_one();
@@ -243,6 +251,19 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         // Short jobs end before there is time to wait for them.
         self.gather(held).await;
         Ok(self.until(outcome.due))
+    }
+
+    /// Runs nothing, and has the pulse watch over those who do: they tell when they begin.
+    ///
+    /// Nobody else may live who could put back what they leave when they are killed.
+    async fn watch(&self, pulse: &Pulse, stop: &CancellationToken) {
+        let told = || stop.run_until_cancelled(self.queue.wake.notified());
+        while told().await.is_some() {
+            pulse.active.notify_one();
+            // Every job that is enqueued here wakes it as well.
+            let pause = tokio::time::sleep(pulse.pause());
+            stop.run_until_cancelled(pause).await;
+        }
     }
 
     async fn wait(&self, held: &mut Held, wait: Duration, stop: &CancellationToken) {
@@ -284,15 +305,32 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         })
     }
 
-    fn start(&self, pulse: &Pulse, held: &mut Held, job: Claimed) {
+    fn start(&self, pulse: &Arc<Pulse>, held: &mut Held, (worker, job): (i64, Claimed)) {
         let Some(kind) = self.jobs.get(&job.kind) else {
             tracing::error!(job.kind, job.id, "a job of an unknown kind was claimed");
             return;
         };
         let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
         let grip = Arc::new(Grip::new(job.claims, pulse.owner));
-        self.queue.hands.take(job.id, Arc::clone(&grip));
+        let before = self.queue.hands.take(job.id, Arc::clone(&grip));
+        let over = grip.over.clone().drop_guard();
         let run = run(kind, &job, self.attempt(&job, &grip), Arc::clone(&grip));
+        let pulse = Arc::clone(pulse);
+        let run = async move {
+            let _over = over;
+            if let Some(before) = before {
+                // It was taken from this process, and is claimed here again: never two at a time.
+                before.break_off();
+                before.over.cancelled().await;
+            }
+            if pulse.holds(worker) {
+                return run.await;
+            }
+            tracing::warn!("not begun: for too long after it was claimed this process did not run");
+            End::PutBack {
+                wait: Duration::ZERO,
+            }
+        };
         let handle = held.tasks.spawn(run.instrument(span));
         held.running.insert(handle.id(), (job, grip));
     }
@@ -328,7 +366,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             database: self.queue.database.clone(),
             stop: grip.stop.clone(),
             is_finished: Arc::clone(&grip.is_finished),
-            progress_at: Mutex::default(),
+            progress: Arc::clone(&grip.progress),
         };
         Attempt::new(self.context.clone(), Arc::new(claim))
     }
@@ -338,7 +376,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             Ok((id, end)) => (id, Ok(end)),
             Err(error) => (error.id(), Err(error)),
         };
-        let Some((job, grip)) = held.running.remove(&id) else {
+        let Some((mut job, grip)) = held.running.remove(&id) else {
             return;
         };
         if !grip.is_to_be_there() {
@@ -346,6 +384,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             self.queue.hands.let_go(job.id, job.claims);
             return;
         }
+        job.last_word = grip.progress.last();
         let end = ended.unwrap_or_else(|error| self.panicked(&job, error));
         Arc::make_mut(&mut held.ended).push((job, end));
     }
@@ -360,10 +399,12 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
                 };
             }
         };
-        let kind = self.jobs.get(&job.kind);
-        let backoff = kind.map_or(no_backoff as fn(u32) -> Duration, |kind: &Kind<C>| {
-            kind.backoff
-        });
+        let backoff = self.jobs.get(&job.kind).map(|kind| kind.backoff_of(job));
+        let backoff = move |attempt| {
+            backoff
+                .as_ref()
+                .map_or(Duration::ZERO, |wait| wait(attempt))
+        };
         let span = tracing::info_span!("job", job.id, job.kind, job.attempt);
         span.in_scope(|| failed(job.attempt, job.attempts_max, backoff, text))
     }

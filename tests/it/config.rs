@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SiteSettings {
+pub(crate) struct SiteSettings {
     name: String,
     tags: Vec<String>,
     keep_days: u32,
@@ -45,10 +45,10 @@ impl Section for SiteSettings {
 }
 
 /// A folder of files, as a site has it.
-struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
@@ -56,7 +56,10 @@ impl Folder {
         Self(folder)
     }
 
-    fn load(&self, variables: &[(&str, &str)]) -> Result<Config<SiteSettings>, Vec<String>> {
+    pub(crate) fn load(
+        &self,
+        variables: &[(&str, &str)],
+    ) -> Result<Config<SiteSettings>, Vec<String>> {
         load_from(self.0.path(), variables)
     }
 
@@ -82,7 +85,7 @@ fn load(variables: &[(&str, &str)]) -> Result<Config<SiteSettings>, Vec<String>>
     Folder::new(&[]).load(variables)
 }
 
-fn problems(variables: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn problems(variables: &[(&str, &str)]) -> Vec<String> {
     Folder::new(&[]).problems(variables)
 }
 
@@ -443,20 +446,4 @@ fn every_setting_is_printed() {
         text.lines().filter(is_setting).map(key).collect()
     };
     assert_eq!(keys(&config.to_string()), keys(documented));
-}
-
-#[test]
-fn a_queue_has_workers_and_a_weight_of_its_own() {
-    let with = |text: &str| Folder::new(&[("development.toml", text)]).load(&[]);
-    let config = with("[queue.queues.mail]\nworkers = 2\nweight = 3").unwrap();
-    let mail = &config.queue.queues["mail"];
-    assert_eq!((mail.workers, mail.weight), (Some(2), Some(3)));
-    for (text, reason) in [
-        ("weight = 101", "mail: weight must be from 1 to 100"),
-        ("workers = 0", "mail: workers must be from 1 to 1024"),
-        ("wait = 3", "unknown field"),
-    ] {
-        let problems = with(&format!("[queue.queues.mail]\n{text}")).unwrap_err();
-        assert!(problems[0].contains(reason), "{problems:?}");
-    }
 }

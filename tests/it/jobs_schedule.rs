@@ -130,6 +130,19 @@ fn run_now_enqueues_a_job_unless_the_entry_has_one_and_says_which() {
         number(&conn, "SELECT run_at < enqueued_at + 86400000 FROM jobs"),
         1
     );
+    // Snoozed by itself, or put off: neither has failed.
+    set(
+        folder,
+        "state = 'available', attempt = 0, run_at = run_at + 86400000",
+    );
+    let told = "prune_history: job 1 of it waited for a later time, and runs now\n";
+    assert_eq!(jobs(folder, &now), told);
+    let is_due = "SELECT run_at < enqueued_at + 86400000 FROM jobs";
+    assert_eq!(number(&conn, is_due), 1);
+    assert_eq!(
+        jobs(folder, &now),
+        "prune_history: job 1 of it waits already\n"
+    );
     for word in ["executing", "parked"] {
         set(folder, &format!("state = '{word}'"));
         let refused = try_jobs(folder, &now);
@@ -140,15 +153,43 @@ fn run_now_enqueues_a_job_unless_the_entry_has_one_and_says_which() {
     let refused = try_jobs(folder, &["run-now", "prune_history", "--json"]);
     assert_eq!(refused.code, Some(1));
     let document: Value = serde_json::from_str(&refused.out).unwrap();
-    let same = json!({ "name": "prune_history", "job": 1, "is_new": false, "state": "parked" });
+    let same = json!({ "name": "prune_history", "job": 1, "is_new": false, "is_hastened": false, "state": "parked" });
     assert_eq!(document, same);
     set(folder, "state = 'completed', binds = 0, finished_at = 1");
     let told = json_of(folder, &now);
     let id = told["job"].as_i64().unwrap();
     assert_ne!(id, 1);
-    let new = json!({ "name": "prune_history", "job": id, "is_new": true, "state": "available" });
+    let new = json!({
+        "name": "prune_history", "job": id, "is_new": true, "is_hastened": false, "state": "available"
+    });
     assert_eq!(told, new);
     assert_eq!(state(&conn, id), "available");
+}
+
+#[test]
+fn an_entry_that_is_taken_for_a_queue_is_hinted_at() {
+    let folder = migrated();
+    let folder = folder.path();
+    for verb in ["pause", "resume"] {
+        let told = format!(
+            "prune_history: {verb}d; no job of it waits or runs\n\
+             prune_history is an entry of the schedule: for that it is `jobs {verb} --entry prune_history`\n"
+        );
+        assert_eq!(jobs(folder, &[verb, "prune_history"]), told);
+        let other = format!("mail: {verb}d; no job of it waits or runs\n");
+        assert_eq!(jobs(folder, &[verb, "mail"]), other);
+        let document = json_of(folder, &[verb, "prune_history"]);
+        assert_eq!(document["name"], "prune_history", "{document}");
+    }
+    // There is a queue of this name, by the settings or by a job of it.
+    let set = [("HOUSEBOAT_QUEUE__QUEUES__PRUNE_HISTORY__WEIGHT", "2")];
+    let printed = run(folder, &["jobs", "pause", "prune_history"], &set);
+    let told = "prune_history: paused; no job of it waits or runs\n";
+    assert_eq!(printed.out, told, "{printed:?}");
+    jobs(folder, &["run-now", "prune_history"]);
+    self::set(folder, "queue = 'prune_history'");
+    let told = "prune_history: resumed; 1 wait, 0 run\n";
+    assert_eq!(jobs(folder, &["resume", "prune_history"]), told);
 }
 
 #[test]

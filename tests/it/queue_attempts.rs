@@ -114,32 +114,6 @@ async fn a_cursor_of_another_type_or_without_measure_is_an_error_that_says_so() 
 }
 
 #[tokio::test]
-async fn progress_is_seen_at_once_and_written_at_most_every_500_ms() {
-    let stage = Stage::new(Clock::system(), |attempt, part| async move {
-        attempt.progress(0.25, "page 1").await?;
-        for _ in 0..100 {
-            attempt.progress(0.5, "page 2").await?;
-        }
-        attempt.act(part).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        attempt.progress(7.0, "page 3").await?;
-        attempt.act("again".to_owned()).await;
-        Ok(Outcome::Complete)
-    })
-    .await;
-    stage.enqueue(play("import")).await;
-    let work = stage.work(never_polls());
-    let said = "SELECT printf('%.2f %s', progress, progress_text) FROM jobs";
-    stage.has_begun(1).await;
-    assert_eq!(stage.get::<String>(said).await, "0.25 page 1");
-    stage.let_go(1);
-    stage.has_begun(2).await;
-    assert_eq!(stage.get::<String>(said).await, "1.00 page 3");
-    stage.let_go(1);
-    work.stop().await;
-}
-
-#[tokio::test]
 async fn finish_makes_the_effect_and_the_end_one_commit() {
     let stage = Stage::new(Clock::system(), |attempt, part| async move {
         let here = attempt.clone();

@@ -164,6 +164,36 @@ async fn a_dead_process_s_jobs_run_again_after_the_lease_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_process_that_runs_no_jobs_puts_back_what_a_dead_one_left() {
+    let stage = Stage::gated(Clock::system()).await;
+    let serves = stage.work(workers(0));
+    stage.are_entered(1).await;
+    // Before there is another: nothing is to be watched over yet.
+    wait_for("first round", SOON, async || {
+        let beat: i64 = stage.get("SELECT beat FROM workers").await;
+        (beat > 0).then_some(())
+    })
+    .await;
+    stage.enqueue(play("left")).await;
+    let other = stage.another().await;
+    let killed = other.work(never_polls());
+    stage.has_begun(1).await;
+    killed.kill().await;
+    stage.is(1, "available").await;
+    stage.are_entered(1).await;
+    // So that the next one has it at once.
+    let next = stage.another().await;
+    let start = Instant::now();
+    let work = next.work(never_polls());
+    stage.has_begun(2).await;
+    assert!(start.elapsed() < LEASE / 2, "{:?}", start.elapsed());
+    stage.let_go(10);
+    stage.is_done().await;
+    work.stop().await;
+    serves.stop().await;
+}
+
+#[tokio::test]
 async fn three_deaths_in_a_row_set_a_job_aside() {
     let stage = Stage::gated(Clock::system()).await;
     let id = stage.enqueue(play("poison")).await.id();

@@ -73,6 +73,22 @@ async fn a_failed_job_runs_at_the_next_tick_if_its_own_time_is_later() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_put_off_keeps_its_time_at_a_tick() {
+    let site = Site::new(held()).await;
+    let scheduler = scheduler(&site, "* * * * *");
+    scheduler.tick().await.unwrap();
+    site.clock.advance(Duration::from_mins(1));
+    scheduler.tick().await.unwrap();
+    // As it is when it is snoozed.
+    site.sql("UPDATE jobs SET run_at = run_at + 86400000").await;
+    site.clock.advance(Duration::from_mins(1));
+    scheduler.tick().await.unwrap();
+    let later =
+        "SELECT count(*) FROM jobs WHERE state = 'available' AND run_at = enqueued_at + 86400000";
+    assert_eq!((site.number(later).await, site.pending().await), (1, 1));
+}
+
+#[tokio::test]
 async fn a_clock_that_was_ahead_and_is_set_right_does_not_stop_the_schedule() {
     let site = Site::new(held()).await;
     let scheduler = scheduler(&site, "* * * * *");

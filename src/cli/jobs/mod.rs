@@ -19,6 +19,7 @@ use crate::queue::LIST_MAX;
 use crate::queue::Maintenance;
 use crate::queue::NAME_BYTES_MAX;
 use crate::queue::Queue;
+use crate::queue::QueueStatus;
 use crate::queue::State;
 use crate::settings::Section;
 
@@ -228,15 +229,23 @@ async fn act<S: Section>(
         Some(Action::Cancel { ids, reason }) => {
             return change::cancel(&queue, (&ids, &reason), json).await;
         }
-        Some(Action::Pause(What { entry, queue: name })) => match entry {
-            Some(entry) => schedule::pause(&scheduler()?, &entry, json).await?,
+        Some(Action::Pause(What {
+            entry: Some(entry), ..
+        })) => schedule::pause(&scheduler()?, &entry, json).await?,
+        Some(Action::Pause(What { queue: name, .. })) => {
             // It is there: one of the two is required.
-            None => change::pause(&queue, &name.unwrap_or_default(), json).await?,
-        },
-        Some(Action::Resume(What { entry, queue: name })) => match entry {
-            Some(entry) => schedule::resume(&scheduler()?, &entry, json).await?,
-            None => change::resume(&queue, &name.unwrap_or_default(), json).await?,
-        },
+            let name = name.unwrap_or_default();
+            let told = change::pause(&queue, &name, json).await?;
+            told + &hint(app, config, &queue, ("pause", &name), json).await?
+        }
+        Some(Action::Resume(What {
+            entry: Some(entry), ..
+        })) => schedule::resume(&scheduler()?, &entry, json).await?,
+        Some(Action::Resume(What { queue: name, .. })) => {
+            let name = name.unwrap_or_default();
+            let told = change::resume(&queue, &name, json).await?;
+            told + &hint(app, config, &queue, ("resume", &name), json).await?
+        }
         Some(Action::Schedule) => schedule::list(&scheduler()?, json).await?,
         Some(Action::RunNow { name }) => {
             return schedule::run_now(&scheduler()?, &name, json).await;
@@ -256,4 +265,24 @@ async fn act<S: Section>(
         text,
         failure: None,
     })
+}
+
+/// What to add for whoever named an entry of the schedule where a queue is named; nothing if there is such a queue.
+async fn hint<S: Section>(
+    app: &App<S>,
+    config: &Config<S>,
+    queue: &Queue,
+    (verb, name): (&str, &str),
+    json: bool,
+) -> Result<String> {
+    let queues = queue.queues().await?;
+    let is_used = |it: &QueueStatus| it.name == name && it.waiting + it.running > 0;
+    if json || config.queue.queues.contains_key(name) || queues.iter().any(is_used) {
+        return Ok(String::new());
+    }
+    // A queue is paused even where the schedule is wrong.
+    match app.scheduler(queue.clone(), &config.queue) {
+        Ok(scheduler) => schedule::hint(&scheduler, (verb, name)).await,
+        Err(_) => Ok(String::new()),
+    }
 }

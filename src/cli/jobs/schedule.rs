@@ -44,6 +44,18 @@ fn when(entry: &Scheduled) -> String {
     }
 }
 
+/// What to say of a queue that nobody uses, if an entry has its name.
+pub(super) async fn hint(scheduler: &Scheduler, (verb, name): (&str, &str)) -> Result<String> {
+    let entries = scheduler.schedule().await?;
+    if !entries.iter().any(|entry| entry.name == name) {
+        return Ok(String::new());
+    }
+    let name = plain(name);
+    Ok(format!(
+        "{name} is an entry of the schedule: for that it is `jobs {verb} --entry {name}`\n"
+    ))
+}
+
 pub(super) async fn pause(scheduler: &Scheduler, name: &str, json: bool) -> Result<String> {
     let is_new = scheduler.pause_entry(name).await?;
     let told = if is_new {
@@ -86,6 +98,10 @@ pub(super) async fn run_now(scheduler: &Scheduler, name: &str, json: bool) -> Re
             true,
             format!("job {job} of it failed before, and runs again"),
         ),
+        State::Available if run.is_hastened => (
+            true,
+            format!("job {job} of it waited for a later time, and runs now"),
+        ),
         State::Available => (true, format!("job {job} of it waits already")),
         _ => (
             false,
@@ -95,7 +111,10 @@ pub(super) async fn run_now(scheduler: &Scheduler, name: &str, json: bool) -> Re
     let told = format!("{}: {told}", plain(name));
     let text = match (json, is_done) {
         (true, _) => {
-            table::json(&json!({ "name": name, "job": job, "is_new": run.is_new, "state": state }))
+            let (is_new, is_hastened) = (run.is_new, run.is_hastened);
+            table::json(&json!({
+                "name": name, "job": job, "is_new": is_new, "is_hastened": is_hastened, "state": state,
+            }))
         }
         (false, true) => told.clone() + "\n",
         // Said once, where errors are said.

@@ -9,6 +9,7 @@ use crate::queue::Conflict;
 use crate::queue::Priority;
 use crate::queue::Rate;
 use crate::queue::Request;
+use crate::queue::State;
 use crate::queue::Unique;
 use crate::queue::request::When;
 
@@ -16,12 +17,21 @@ const RATE: u32 = 2;
 const PER: Duration = Duration::from_secs(10);
 pub(super) const PERIOD: Duration = Duration::from_mins(1);
 
+/// With a part of these: until a job is started all of them bind.
+const CHOSEN: [State; 4] = [
+    State::Parked,
+    State::Retryable,
+    State::Completed,
+    State::Cancelled,
+];
+
 /// Any request; keys are few, so that they meet.
 pub(super) fn any(rng: &mut Rng) -> Request {
-    let unique = match rng.u32(..8) {
+    let unique = match rng.u32(..10) {
         0 => Some(Unique::new("ended")),
         1 | 2 => Some(Unique::new("started").until_started()),
         3 => Some(Unique::new("within").within(PERIOD)),
+        4 | 5 => Some(Unique::new("chosen").while_in(&CHOSEN[..rng.usize(2..=4)])),
         _ => None,
     };
     let conflicts = [Conflict::Keep, Conflict::Replace, Conflict::Postpone];
@@ -40,6 +50,7 @@ pub(super) fn any(rng: &mut Rng) -> Request {
         priority: rng.choice(Priority::ALL).unwrap(),
         attempts_max: rng.u32(1..4),
         timeout: None,
+        backoff: None,
         unique: unique.map(|unique| unique.on_conflict(conflict)),
         concurrency,
         rate: is_rated.then(|| Rate::new("rate", RATE, PER)),

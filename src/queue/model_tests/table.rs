@@ -42,7 +42,7 @@ const WRONG: [(&str, &str); 9] = [
     ),
     (
         "is over, and keeps its key",
-        "SELECT id FROM jobs WHERE binds = 1 AND unique_scope <> 2
+        "SELECT id FROM jobs WHERE binds = 1 AND unique_scope < 2
              AND state IN ('completed', 'discarded', 'cancelled')",
     ),
     (
@@ -66,10 +66,10 @@ pub(super) fn wrong(connection: &Connection) -> rusqlite::Result<Option<String>>
     Ok(None)
 }
 
-/// Jobs whose key binds until they are started, and that wait for their first start, two with the same key.
+/// Jobs whose key binds at least until they are started, and that wait for their first start, two with the same key.
 pub(super) fn doubled(connection: &Connection, started: &HashSet<i64>) -> rusqlite::Result<bool> {
     let mut waiting = connection.prepare_cached(
-        "SELECT id, unique_key FROM jobs WHERE unique_scope = 1 AND (state = 'available' OR state = 'retryable')",
+        "SELECT id, unique_key FROM jobs WHERE unique_scope IN (1, 3) AND (state = 'available' OR state = 'retryable')",
     )?;
     let waiting = waiting.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let waiting: Vec<(i64, String)> = waiting.collect::<Result<_, _>>()?;

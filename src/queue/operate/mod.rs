@@ -164,8 +164,9 @@ impl Queue {
     ///
     /// Those of [`Database::read`](crate::database::Database::read).
     pub async fn get(&self, id: i64) -> database::Result<Option<Detail>> {
+        let now = self.database.now().as_millisecond();
         self.database
-            .read(move |connection| Ok(store::get(connection, id)?))
+            .read(move |connection| Ok(store::get(connection, id, now)?))
             .await
     }
 

@@ -21,6 +21,7 @@ use crate::queue::operate::Listed;
 use crate::queue::operate::QueueStatus;
 use crate::queue::store::claim::Limit;
 use crate::queue::store::cut;
+use crate::queue::store::enqueue::IS_OVER;
 use crate::queue::store::limits;
 
 const COLUMNS: &str =
@@ -107,14 +108,15 @@ pub(super) fn is_in(tx: &Transaction<'_>, id: i64, state: State) -> rusqlite::Re
         .query_row(params![id, state.as_str()], |row| row.get(0))
 }
 
-/// All of one job.
-pub(super) fn get(connection: &Connection, id: i64) -> rusqlite::Result<Option<Detail>> {
+/// All of one job, as it stands at the time given.
+pub(super) fn get(connection: &Connection, id: i64, now: i64) -> rusqlite::Result<Option<Detail>> {
     // So that the job and its errors are of one moment.
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare_cached(&format!(
-        "SELECT {COLUMNS}, arguments, iif(binds = 1, unique_key, NULL) AS unique_key, cursor, deaths FROM jobs WHERE id = ?1"
+        "SELECT {COLUMNS}, arguments, iif(binds = 1 AND NOT {IS_OVER}, unique_key, NULL) AS unique_key, cursor, deaths
+         FROM jobs WHERE id = ?1"
     ))?;
-    let detail = statement.query_row([id], |row| {
+    let detail = statement.query_row([id, now], |row| {
         Ok(Detail {
             listed: listed(row)?,
             arguments: row.get("arguments")?,
@@ -216,7 +218,7 @@ pub(super) fn retry(tx: &Transaction<'_>, id: i64) -> Result<bool, Error> {
 /// it any longer.
 const IS_TO_BIND: &str =
     "unique_key IS NOT NULL AND state IN ('completed', 'discarded', 'cancelled')
-     AND (unique_scope IN (0, 1) OR unique_until > ?2)";
+     AND (unique_until IS NULL OR unique_until > ?2)";
 
 /// Another job that has the unique key that this one had, and is to have again.
 fn holder(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<Option<i64>> {
@@ -229,11 +231,9 @@ fn holder(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<Option<i64>> {
     let Some(key) = key else {
         return Ok(None);
     };
-    // Of one whose time is over nobody has taken it away yet.
-    tx.prepare_cached(
-        "UPDATE jobs SET binds = 0
-         WHERE unique_key = ?1 AND binds = 1 AND unique_scope = 2 AND unique_until <= ?2",
-    )?
+    tx.prepare_cached(&format!(
+        "UPDATE jobs SET binds = 0 WHERE unique_key = ?1 AND binds = 1 AND {IS_OVER}"
+    ))?
     .execute(params![key, tx.now_ms()])?;
     tx.prepare_cached("SELECT id FROM jobs WHERE unique_key = ?1 AND binds = 1 AND id <> ?2")?
         .query_row(params![key, id], |row| row.get(0))
@@ -258,7 +258,7 @@ pub(super) fn cancel(
         .prepare_cached(
             "UPDATE jobs
              SET state = 'cancelled', finished_at = ?2, error = ?3, deaths = 0, worker = NULL, blocked_by = NULL,
-                 binds = iif(unique_scope = 2, binds, 0)
+                 binds = iif(unique_scope >= 2, binds, 0)
              WHERE id = ?1 AND state IN ('available', 'parked', 'retryable')
              RETURNING limit_key, limit_max",
         )?
@@ -278,7 +278,7 @@ pub(super) fn discard(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<Option<
     tx.prepare_cached(
         "UPDATE jobs
          SET state = 'discarded', finished_at = ?2, deaths = 0, worker = NULL, blocked_by = NULL,
-             binds = iif(unique_scope = 2, binds, 0)
+             binds = iif(unique_scope >= 2, binds, 0)
          WHERE id = ?1
              AND (state IN ('retryable', 'parked') OR state = 'available' AND error IS NOT NULL)
          RETURNING limit_key, limit_max",

@@ -42,8 +42,8 @@ pub enum ScheduleError {
     },
     /// The time zone is not known.
     #[error(
-        "the schedule's entry {name:?}: the time zone {zone:?} is not known: right is \"UTC\", or a name such as \
-         \"Europe/Berlin\" that is in the system's /usr/share/zoneinfo (of the package tzdata)"
+        "the schedule's entry {name:?}: the time zone {zone:?} is not known: right is \"UTC\", or a name of the \
+         IANA database such as \"Europe/Berlin\""
     )]
     Zone {
         /// The entry.

@@ -172,7 +172,11 @@ impl Scheduler {
             store::advance(tx, name, passed)?;
             let is_new = |tick: &&i64| **tick > row.last_tick_at && row.paused_at.is_none();
             for tick in ticks.iter().filter(is_new) {
-                entry.enqueue(&queue, tx, *tick)?;
+                let enqueued = entry.enqueue(&queue, tx, *tick)?;
+                if !enqueued.is_new() {
+                    // One that failed and waits runs now; one that was put off by itself keeps its time.
+                    hasten(tx, enqueued.id(), false)?;
+                }
             }
             Ok(row.last_tick_at.max(passed))
         });
@@ -246,9 +250,6 @@ impl Timed {
         let enqueued = queue.enqueue(tx, request)?;
         if let Enqueued::New(id) = enqueued {
             store::enqueued(tx, &self.entry.name, id)?;
-        } else {
-            // One that failed and waits runs now.
-            hasten(tx, enqueued.id())?;
         }
         Ok(enqueued)
     }

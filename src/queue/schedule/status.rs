@@ -13,6 +13,7 @@ use crate::queue::schedule::scheduler::Scheduler;
 use crate::queue::schedule::scheduler::Timed;
 use crate::queue::schedule::store;
 use crate::queue::schedule::store::Row;
+use crate::queue::store::hasten;
 use crate::queue::store::stands;
 
 /// An entry of the schedule, and how it stands.
@@ -45,6 +46,8 @@ pub struct RunNow {
     pub job: i64,
     /// Whether it was enqueued for this, and none was there before.
     pub is_new: bool,
+    /// Whether it was there before and waited for a later time: after a failure, or put off. It is due now.
+    pub is_hastened: bool,
     /// Where it stands. One that was there before and waits runs as soon as it can; one that runs or is parked is as
     /// it was.
     pub state: State,
@@ -104,7 +107,8 @@ impl Scheduler {
     /// Enqueues an entry's job now, whatever the clock says and paused or not.
     ///
     /// If a job of the entry waits or runs already and it is not [overlapping](super::Entry::overlapping), none is
-    /// added: then one that failed and waits for its next attempt runs now. The ticks stay as they are.
+    /// added: then one that waits runs now, whether for its next attempt or since it was put off. The ticks stay as they
+    /// are.
     ///
     /// # Errors
     ///
@@ -115,9 +119,15 @@ impl Scheduler {
             store::begin(tx, &entry.entry.name)?;
             let enqueued = entry.enqueue(&queue, tx, tx.now_ms())?;
             let job = enqueued.id();
-            let (state, _) = stands(tx, job)?;
             let is_new = enqueued.is_new();
-            Ok(RunNow { job, is_new, state })
+            let is_hastened = !is_new && hasten(tx, job, true)?;
+            let (state, _) = stands(tx, job)?;
+            Ok(RunNow {
+                job,
+                is_new,
+                is_hastened,
+                state,
+            })
         });
         Ok(write.await?)
     }

@@ -6,8 +6,11 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
+use rusqlite::types::ValueRef;
 
 use crate::database::Transaction;
+use crate::queue::Backoff;
+use crate::queue::progress::Word;
 use crate::queue::state::Priority;
 use crate::queue::store::finish::free;
 use crate::queue::store::finish::park_waiting;
@@ -37,9 +40,13 @@ pub(in crate::queue) struct Claimed {
     pub(in crate::queue) attempt: u32,
     pub(in crate::queue) attempts_max: u32,
     pub(in crate::queue) timeout_ms: Option<u64>,
+    /// Where the request has one that this program can read.
+    pub(in crate::queue) backoff: Option<Backoff>,
     pub(in crate::queue) limit: Option<Limit>,
     pub(in crate::queue) rate: Option<PerTime>,
     pub(in crate::queue) cursor: Option<String>,
+    /// What it has said of how far it is, that is to be written with its end.
+    pub(in crate::queue) last_word: Option<Word>,
     /// As the table has it; 1 binds until a worker starts the job.
     unique_scope: Option<u8>,
     deaths: u32,
@@ -100,7 +107,7 @@ pub(in crate::queue) struct Claimer<'a> {
 }
 
 const COLUMNS: &str = "id, claims, kind, queue, arguments, attempt, attempts_max, timeout_ms,
-    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor, unique_scope, deaths";
+    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor, unique_scope, deaths, backoff";
 
 impl Claimer<'_> {
     /// Takes up to `count` jobs of a queue that are due, best first; no suspects, and none that a limit keeps back.
@@ -318,7 +325,12 @@ fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
             None => None,
         },
         cursor: row.get(13)?,
+        last_word: None,
         unique_scope: row.get(14)?,
         deaths: row.get(15)?,
+        backoff: match row.get_ref(16)? {
+            ValueRef::Text(json) => serde_json::from_slice(json).ok(),
+            _ => None,
+        },
     })
 }

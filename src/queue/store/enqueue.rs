@@ -5,6 +5,7 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::types::Value;
 
 use crate::database::Transaction;
+use crate::queue::Backoff;
 use crate::queue::Enqueued;
 use crate::queue::Error;
 use crate::queue::request::Conflict;
@@ -16,8 +17,9 @@ use crate::queue::store::millis;
 
 const INSERT: &str =
     "INSERT INTO jobs (kind, queue, arguments, priority, attempts_max, timeout_ms, run_at, enqueued_at,
-                       unique_key, unique_scope, unique_until, binds, limit_key, limit_max, rate_key, rate_max, rate_ms)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                       unique_key, unique_scope, unique_until, binds, limit_key, limit_max, rate_key, rate_max, rate_ms,
+                       unique_states, backoff)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
      ON CONFLICT DO NOTHING";
 
 /// Stores a job, or does with the one that holds its unique key what the request says.
@@ -34,6 +36,8 @@ pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result
         .as_ref()
         .map(|it| unique_key(request.kind, it));
     let bound = request.unique.as_ref().map(|it| bound(it, now));
+    let states = request.unique.as_ref().and_then(states);
+    let backoff = request.backoff.as_ref().map(backoff);
     let limit = request.concurrency.as_ref();
     let rate = request.rate.as_ref();
     let mut statement = tx.prepare_cached(INSERT)?;
@@ -56,6 +60,8 @@ pub(in crate::queue) fn insert(tx: &Transaction<'_>, request: Request) -> Result
             rate.map(|it| &it.key),
             rate.map(|it| it.at_most),
             rate.map(|it| millis(it.per)),
+            states,
+            backoff,
         ];
         let rows = statement.execute(values)?;
         Ok::<_, rusqlite::Error>((rows == 1).then(|| tx.last_insert_rowid()))
@@ -109,7 +115,7 @@ fn insert_plain(tx: &Transaction<'_>, request: Request) -> Result<Enqueued, Erro
 /// So many rows go into one statement.
 const ROWS: usize = 64;
 
-/// Stores jobs in the order given: as one statement each 64 of them, where none is unique.
+/// Stores jobs in the order given: as one statement each 64 of them, where none is unique or has a backoff of its own.
 pub(in crate::queue) fn insert_many(
     tx: &Transaction<'_>,
     requests: Vec<Request>,
@@ -117,7 +123,7 @@ pub(in crate::queue) fn insert_many(
     let mut enqueued = Vec::with_capacity(requests.len());
     let mut plain = Vec::with_capacity(ROWS);
     for request in requests {
-        if request.unique.is_some() {
+        if request.unique.is_some() || request.backoff.is_some() {
             // In their order: what stands before it goes first.
             flush(tx, &mut plain, &mut enqueued)?;
             enqueued.push(insert(tx, request)?);
@@ -206,14 +212,35 @@ fn unique_key(kind: &str, unique: &Unique) -> String {
 }
 
 fn bound(unique: &Unique, now: i64) -> (u8, Option<i64>) {
+    let until = |period| Some(now.saturating_add(millis(period)));
     match unique.scope {
         Scope::UntilEnded => (0, None),
         Scope::UntilStarted => (1, None),
-        Scope::For(period) => (2, Some(now.saturating_add(millis(period)))),
+        Scope::For(period) => (2, until(period)),
+        Scope::WhileIn(_, period) => (3, period.and_then(until)),
     }
 }
 
-/// Who holds a unique key, and whether its time is over.
+/// The words of the states in which a key binds, if those were chosen.
+fn states(unique: &Unique) -> Option<String> {
+    let Scope::WhileIn(states, _) = &unique.scope else {
+        return None;
+    };
+    let words: Vec<_> = states.iter().map(|state| state.as_str()).collect();
+    Some(words.join(","))
+}
+
+fn backoff(backoff: &Backoff) -> String {
+    serde_json::to_string(backoff).expect("two whole numbers and a finite one are JSON")
+}
+
+/// Whether a job that has its unique key holds it no longer, at the time `?2`: nobody has taken it away yet.
+///
+/// No state's word is part of another's.
+pub(in crate::queue) const IS_OVER: &str =
+    "(coalesce(unique_until <= ?2, 0) OR coalesce(instr(unique_states, state) = 0, 0))";
+
+/// Who has a unique key, and whether it is over with that.
 ///
 /// One that was enqueued at a time that has not come yet binds for a period from now on: the clock was set back.
 fn holder(tx: &Transaction<'_>, key: &str, period: Option<i64>) -> rusqlite::Result<(i64, bool)> {
@@ -224,10 +251,9 @@ fn holder(tx: &Transaction<'_>, key: &str, period: Option<i64>) -> rusqlite::Res
         )?
         .execute(params![key, tx.now_ms(), period])?;
     }
-    tx.prepare_cached(
-        "SELECT id, coalesce(unique_until <= ?2, 0) AND unique_scope = 2
-         FROM jobs WHERE unique_key = ?1 AND binds = 1",
-    )?
+    tx.prepare_cached(&format!(
+        "SELECT id, {IS_OVER} FROM jobs WHERE unique_key = ?1 AND binds = 1"
+    ))?
     .query_row(params![key, tx.now_ms()], |row| {
         Ok((row.get(0)?, row.get(1)?))
     })

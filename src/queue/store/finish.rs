@@ -14,6 +14,7 @@ use crate::queue::store::claim::Limit;
 use crate::queue::store::cut;
 use crate::queue::store::limits;
 use crate::queue::store::millis;
+use crate::queue::store::save_progress;
 use crate::queue::store::workers;
 
 /// So many errors of a job are kept, the last ones.
@@ -58,6 +59,9 @@ pub(in crate::queue) fn finish(
     job: &Claimed,
     end: &End,
 ) -> rusqlite::Result<bool> {
+    if let Some(word) = &job.last_word {
+        save_progress(tx, (job.id, job.claims), word)?;
+    }
     if let End::Complete = end {
         let token = (job.id, job.claims, job.is_plain());
         return complete(tx, token, job.limit.as_ref());
@@ -99,7 +103,7 @@ pub(in crate::queue) fn complete(
         .execute(params![tx.now_ms(), id, claims])?;
     if changed == 1 && !is_plain {
         tx.prepare_cached(
-            "UPDATE jobs SET deaths = 0, binds = CASE WHEN unique_scope = 2 THEN binds ELSE 0 END WHERE id = ?1",
+            "UPDATE jobs SET deaths = 0, binds = CASE WHEN unique_scope >= 2 THEN binds ELSE 0 END WHERE id = ?1",
         )?
         .execute([id])?;
     }
@@ -138,7 +142,7 @@ fn give_up(
         .prepare_cached(
             "UPDATE jobs
              SET state = ?4, finished_at = ?1, error = ?5, worker = NULL, deaths = 0,
-                 binds = CASE WHEN unique_scope = 2 THEN binds ELSE 0 END
+                 binds = CASE WHEN unique_scope >= 2 THEN binds ELSE 0 END
              WHERE id = ?2 AND claims = ?3 AND state = 'executing'",
         )?
         .execute(params![tx.now_ms(), job.id, job.claims, state, cut(error)])?;
@@ -289,7 +293,7 @@ fn cancel_left(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "UPDATE jobs
          SET state = 'cancelled', finished_at = ?1, worker = NULL, error = cancel_reason,
-             binds = CASE WHEN unique_scope = 2 THEN binds ELSE 0 END
+             binds = CASE WHEN unique_scope >= 2 THEN binds ELSE 0 END
          WHERE id = ?2",
     )?
     .execute(params![tx.now_ms(), id])?;
@@ -323,7 +327,7 @@ fn set_aside(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "UPDATE jobs
          SET state = 'discarded', deaths = deaths + 1, finished_at = ?1, worker = NULL,
-             binds = CASE WHEN unique_scope = 2 THEN binds ELSE 0 END,
+             binds = CASE WHEN unique_scope >= 2 THEN binds ELSE 0 END,
              error = 'the process died each time this job ran'
          WHERE id = ?2",
     )?

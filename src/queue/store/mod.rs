@@ -15,6 +15,7 @@ use rusqlite::params;
 
 use crate::database::Transaction;
 use crate::queue::State;
+use crate::queue::progress::Word;
 
 /// Longer error texts are cut.
 const ERROR_BYTES_MAX: usize = 2_000;
@@ -45,7 +46,7 @@ pub(super) fn prune(
          WHERE id IN (
              SELECT id FROM jobs
              WHERE state = ?1 AND (state = 'completed' OR state = 'discarded' OR state = 'cancelled' OR state = 'parked') AND finished_at < ?2
-                 AND coalesce(binds = 1 AND unique_until > ?4, 0) = 0
+                 AND coalesce(binds = 1 AND unique_until > ?4 AND coalesce(instr(unique_states, state), 1), 0) = 0
              ORDER BY finished_at
              LIMIT ?3)
          RETURNING id",
@@ -81,15 +82,14 @@ pub(super) fn save_cursor(
 /// Says how far a job is.
 pub(super) fn save_progress(
     tx: &Transaction<'_>,
-    id: i64,
-    claims: i64,
-    (part, text): (f64, &str),
+    (id, claims): (i64, i64),
+    word: &Word,
 ) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "UPDATE jobs SET progress = ?3, progress_text = ?4
          WHERE id = ?1 AND claims = ?2 AND state = 'executing'",
     )?
-    .execute(params![id, claims, part, cut(text)])?;
+    .execute(params![id, claims, word.part, cut(&word.text)])?;
     Ok(())
 }
 
@@ -120,11 +120,14 @@ pub(super) fn waiting(
     waiting.collect()
 }
 
-/// Lets a job that failed and waits run now.
-pub(super) fn hasten(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<bool> {
+/// Lets a job run now that waits for a later time: for its next attempt, or, if `is_any`, for any; says whether it does.
+pub(super) fn hasten(tx: &Transaction<'_>, id: i64, is_any: bool) -> rusqlite::Result<bool> {
     let changed = tx
-        .prepare_cached("UPDATE jobs SET run_at = ?1 WHERE id = ?2 AND state = 'retryable'")?
-        .execute(params![tx.now_ms(), id])?;
+        .prepare_cached(
+            "UPDATE jobs SET run_at = ?1
+             WHERE id = ?2 AND run_at > ?1 AND (state = 'retryable' OR ?3 AND state = 'available')",
+        )?
+        .execute(params![tx.now_ms(), id, is_any])?;
     Ok(changed > 0)
 }
 
