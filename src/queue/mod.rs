@@ -17,6 +17,7 @@ mod maintenance;
 #[cfg(test)]
 mod model_tests;
 mod operate;
+mod passed;
 mod presence;
 mod pulse;
 mod request;
@@ -93,6 +94,10 @@ pub const MIGRATIONS: Migrations = Migrations::new(
         (
             "V3__schedule",
             include_str!("../../migrations/queue/V3__schedule.sql"),
+        ),
+        (
+            "V4__unread",
+            include_str!("../../migrations/queue/V4__unread.sql"),
         ),
     ],
 );

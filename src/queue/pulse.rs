@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(super) struct Pulse {
     pub(super) worker: AtomicI64,
     pub(super) kinds: Arc<str>,
     pub(super) lease: Duration,
+    /// Whether jobs are due that are left to others.
+    pub(super) leaves: AtomicBool,
     /// Told when there is something to watch over.
     pub(super) active: Notify,
 }
@@ -77,9 +80,20 @@ impl Pulse {
         let mut seen = HashMap::new();
         let mut beaten = Instant::now();
         let (mut has_others, mut others_run) = (false, false);
+        let mut did_leave = false;
         loop {
             // Where nothing runs there is nothing to lose.
-            if others_run || !self.hands.of(self.owner).is_empty() {
+            let leaves = self.leaves.load(Ordering::Acquire);
+            if leaves != did_leave {
+                // What was seen of one that was not called says nothing.
+                seen.clear();
+                did_leave = leaves;
+            }
+            if leaves {
+                // Those who live look for themselves, and beat; then this one learns whether the jobs are still there.
+                self.wake.wake();
+            }
+            if leaves || others_run || !self.hands.of(self.owner).is_empty() {
                 tokio::time::sleep(self.lease / LOOKS).await;
             } else {
                 self.active.notified().await;
@@ -96,7 +110,7 @@ impl Pulse {
                     // Before anybody here can claim it again.
                     self.heed(&look, &held);
                     tell_of(look.rescued);
-                    self.bury(&look.others, &mut seen).await;
+                    self.bury(&look.others, &mut seen, leaves).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "no heartbeat"),
                 Err(_) => tracing::debug!("the database does not take a heartbeat"),
@@ -157,7 +171,9 @@ impl Pulse {
     }
 
     /// Takes for dead whoever was looked at often enough and gave no sign.
-    async fn bury(&self, others: &[Other], seen: &mut HashMap<i64, (i64, u32)>) {
+    ///
+    /// Those for whom jobs are left are called, and so beat though they run nothing.
+    async fn bury(&self, others: &[Other], seen: &mut HashMap<i64, (i64, u32)>, is_called: bool) {
         seen.retain(|id, _| others.iter().any(|other| other.id == *id));
         for other in others {
             let known = seen.insert(other.id, (other.beat, 0));
@@ -173,7 +189,9 @@ impl Pulse {
             }
             *looks = 0;
             let other = *other;
-            let buried = self.database.write(move |tx| Ok(workers::bury(tx, other)?));
+            let buried = self
+                .database
+                .write(move |tx| Ok(workers::bury(tx, other, is_called)?));
             match buried.await {
                 Ok(Some(rescued)) => {
                     tracing::warn!(

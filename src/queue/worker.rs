@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -28,6 +29,7 @@ use crate::queue::entering::name;
 use crate::queue::hands::Grip;
 use crate::queue::job::Jobs;
 use crate::queue::job::Kind;
+use crate::queue::passed::Passed;
 use crate::queue::pulse::Pulse;
 use crate::queue::round::Round;
 use crate::queue::run::failed;
@@ -78,6 +80,8 @@ pub(super) struct Held {
     /// Whether what runs is a suspect, beside which nothing else may run.
     is_alone: bool,
     is_mixed: bool,
+    /// How far the worker has got past what is left to others.
+    passed: Passed,
     /// What each queue has had lately.
     shares: Shares,
     /// When the last round was, in milliseconds since 1970.
@@ -177,6 +181,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             worker: AtomicI64::new(worker),
             kinds: Arc::clone(&self.kinds_json),
             lease: self.settings.lease(),
+            leaves: AtomicBool::new(false),
             active: Notify::new(),
         }
     }
@@ -204,6 +209,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             running,
             is_alone: held.is_alone,
             is_mixed: held.is_mixed,
+            passed: held.passed.clone(),
             shares: held.shares.clone(),
             last: held.last,
             ended: Arc::clone(&held.ended),
@@ -223,6 +229,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         self.let_go(held);
         held.is_in_doubt = false;
         held.is_mixed = outcome.is_mixed;
+        held.passed = outcome.passed;
         held.shares = outcome.shares;
         held.last = outcome.now;
         held.is_alone = outcome.is_alone || (held.is_alone && !held.running.is_empty());
@@ -233,6 +240,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             // They watch over what runs here, and may have a hand free for what waits again.
             self.queue.wake.tell();
         }
+        pulse.leaves.store(outcome.leaves, Ordering::Release);
         let is_active = outcome.has_others || begins;
         for job in outcome.jobs {
             self.start(pulse, held, job);

@@ -55,6 +55,7 @@ mod queue_model;
 mod queue_processes;
 mod queue_queues;
 mod queue_unique;
+mod queue_versions;
 mod recover;
 mod replica;
 mod replica_damage;

@@ -8,10 +8,11 @@ use std::process::Stdio;
 use crate::support::process::command;
 
 /// The steps of the program's migrations, in their order.
-pub(crate) const STEPS: [&str; 4] = [
+pub(crate) const STEPS: [&str; 5] = [
     "queue V1__jobs",
     "queue V2__queues",
     "queue V3__schedule",
+    "queue V4__unread",
     "site V1__monitors",
 ];
 
