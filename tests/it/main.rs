@@ -54,6 +54,7 @@ mod queue_limits;
 mod queue_model;
 mod queue_processes;
 mod queue_queues;
+mod queue_stop;
 mod queue_unique;
 mod queue_versions;
 mod recover;

@@ -400,7 +400,7 @@ impl Drop for Chaos {
 }
 
 /// One that is gone is none to be told.
-fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let _ = kill_process(pid, signal);
 }
