@@ -15,6 +15,7 @@ use houseboat::queue;
 use houseboat::queue::Queue;
 use jiff::SignedDuration;
 use jiff::Timestamp;
+use rusqlite::OptionalExtension;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -168,11 +169,17 @@ impl Person {
 
     async fn change(&mut self, deed: Deed) {
         let back = self.random.i64(0..LAST);
-        let last = self.database.read(move |conn| {
-            let sql = "SELECT max(coalesce(max(id), 0) - ?1, 1) FROM jobs";
-            Ok(conn.query_row(sql, [back], |row| row.get(0))?)
+        // One that runs for long is seldom among the last ones.
+        let is_running = deed == Deed::Cancel && self.random.u32(..3) > 0;
+        let job = self.database.read(move |conn| {
+            let mut query = conn.prepare_cached(if is_running {
+                "SELECT id FROM jobs WHERE state = 'executing' ORDER BY started_at + ?1 LIMIT 1"
+            } else {
+                "SELECT max(coalesce(max(id), 0) - ?1, 1) FROM jobs"
+            })?;
+            Ok(query.query_row([back], |row| row.get(0)).optional()?)
         });
-        let Ok(job) = last.await else { return };
+        let Ok(Some(job)) = job.await else { return };
         let from = wall();
         let done = match deed {
             Deed::Cancel => self.queue.cancel(job, REASON).await,
