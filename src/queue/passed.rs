@@ -11,6 +11,9 @@ pub(super) const LOOKS: usize = if cfg!(test) { 4 } else { 2_000 };
 /// A thousand that are passed take about a millisecond, and twenty times that until they are looked at again.
 const PASSED_PER_MS: i64 = 50;
 
+/// One whose end was not reached is forgotten after this time, in which nobody looked at it: its jobs may be gone.
+const LEFT_MS: i64 = 60_000;
+
 /// The jobs of one queue that have one priority, in their order.
 pub(super) type Name = (String, u8);
 
@@ -28,8 +31,9 @@ pub(super) struct Line {
     pub(super) id: i64,
     /// How many of those up to it are others'.
     pub(super) passed: i64,
-    /// When the front is to be looked at again, once the end was reached.
-    again_at: Option<i64>,
+    /// Whether the end was reached, and when the front is to be looked at again.
+    is_through: bool,
+    again_at: i64,
 }
 
 impl Line {
@@ -37,11 +41,16 @@ impl Line {
         run_at: i64::MIN,
         id: 0,
         passed: 0,
-        again_at: None,
+        is_through: false,
+        again_at: i64::MIN,
     };
 
     fn rest(&self) -> i64 {
-        self.passed / PASSED_PER_MS
+        if self.is_through {
+            self.passed / PASSED_PER_MS
+        } else {
+            LEFT_MS
+        }
     }
 }
 
@@ -49,8 +58,8 @@ impl Passed {
     /// Forgets what is to be looked at from the front again by now: it is time, or the clock was set back.
     pub(super) fn forget(&mut self, now: i64) {
         self.lines.retain(|_, line| {
-            let is_to_rest = |at: i64| at > now && at - now <= line.rest();
-            line.run_at <= now && line.again_at.is_none_or(is_to_rest)
+            let is_to_rest = line.again_at > now && line.again_at - now <= line.rest();
+            line.run_at <= now && is_to_rest
         });
     }
 
@@ -59,8 +68,8 @@ impl Passed {
         self.lines.get(name).copied().unwrap_or(Line::FRONT)
     }
 
-    /// Remembers where that ended: at the last one that is due, or before it for want of time, or since all was found
-    /// that was looked for.
+    /// Remembers how far a look has come: to the end of what is due, or not; and whether it was cut short, so that what
+    /// it was for may come after that.
     pub(super) fn keep(
         &mut self,
         name: Name,
@@ -73,15 +82,16 @@ impl Passed {
             self.lines.remove(&name);
             return;
         }
-        if is_end {
-            line.again_at = line.again_at.or(Some(now.saturating_add(line.rest())));
+        if !line.is_through {
+            line.is_through = is_end;
+            line.again_at = now.saturating_add(line.rest());
         }
         self.lines.insert(name, line);
     }
 
     /// When a front is to be looked at again.
     pub(super) fn again_at(&self) -> Option<i64> {
-        self.lines.values().filter_map(|line| line.again_at).min()
+        self.lines.values().map(|line| line.again_at).min()
     }
 
     /// Whether nothing was passed that is not looked at each time.

@@ -153,7 +153,6 @@ impl Round {
         outcome: &mut Outcome,
     ) -> database::Result<()> {
         let now = tx.now_ms();
-        claimer.park_suspects(tx)?;
         let suspect = claimer.next_suspect(tx)?;
         if let Some(since) = suspect.filter(|due| *due <= now) {
             if free == self.workers {
@@ -176,6 +175,9 @@ impl Round {
         }
         if shares.len() > 1 {
             self.take_what_is_left(tx, claimer, (&names, free), outcome)?;
+        }
+        if outcome.jobs.len() < free {
+            claimer.park_suspects(tx)?;
         }
         if outcome.jobs.is_empty() && limits::sweep(tx)? + set_back::mend(tx, self.last)? > 0 {
             outcome.due = Some(now);

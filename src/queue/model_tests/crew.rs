@@ -52,6 +52,7 @@ struct Process {
     is_alone: bool,
     is_mixed: bool,
     passed: Passed,
+    leaves: bool,
     shares: Shares,
     last: i64,
     is_in_doubt: bool,
@@ -292,6 +293,7 @@ impl Crew {
         one.last = outcome.now;
         one.is_mixed = outcome.is_mixed;
         one.passed = outcome.passed.clone();
+        one.leaves = outcome.leaves;
         let was_alone = one.is_alone && was_running > 0;
         one.is_alone = outcome.is_alone || was_alone;
         one.running.extend(outcome.jobs.iter().cloned());
@@ -399,8 +401,10 @@ impl Crew {
             *looks += 1;
             if *looks > 1 {
                 *looks = 0;
+                // Nobody has to hear a call in time here: what is left to another is said to have called it.
+                let is_called = self.processes[process].leaves;
                 let buried = self
-                    .write(move |tx| Ok(workers::bury(tx, other, false)?))
+                    .write(move |tx| Ok(workers::bury(tx, other, is_called)?))
                     .await;
                 self.log.push(format!("  buries {}: {buried:?}", other.id));
             }
