@@ -123,7 +123,11 @@ async fn act(act: Act, attempt: Attempt<Site>) -> Result<Outcome, BoxError> {
             clippy::disallowed_methods,
             reason = "a job that does not let go of its thread"
         )]
-        What::Block => std::thread::sleep(Duration::from_millis(act.ms)),
+        What::Block => {
+            std::thread::sleep(Duration::from_millis(act.ms));
+            // Here it ends where it was broken off meanwhile.
+            tokio::task::yield_now().await;
+        }
         What::Die => {
             let own = rustix::process::getpid();
             rustix::process::kill_process(own, rustix::process::Signal::KILL)?;

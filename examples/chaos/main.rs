@@ -131,7 +131,7 @@ fn settings() -> queue::Settings {
     queue::Settings {
         workers: 6,
         poll_ms: 500,
-        stop_ms: 2_000,
+        stop_ms: 500,
         lease_ms: 3_000,
         queues: queues.into(),
         ..queue::Settings::default()

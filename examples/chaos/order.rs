@@ -57,7 +57,7 @@ impl Order {
             680..800 => Self::plain(What::Finish, fastrand::u64(..60)),
             800..880 => Self::plain(What::Steps(few() + 2), fastrand::u64(..600)),
             880..960 => Self::plain(What::Bear(few()), fastrand::u64(..60)),
-            960..999 => Self::plain(What::Block, fastrand::u64(50..1_200)),
+            960..999 => Self::plain(What::Block, fastrand::u64(50..4_500)),
             _ => return Self::deadly(),
         };
         match order.act.what {

@@ -182,20 +182,17 @@ impl Work {
             let computed = AssertUnwindSafe(async { compute().await })
                 .catch_unwind()
                 .await;
-            match &computed {
-                Ok(Ok((value, ttl))) => {
-                    let value = self.encode(value);
-                    if let Some(value) = &value {
-                        self.keep(value.clone(), *ttl, begun).await;
-                    }
-                    self.cache.flights.answer(spot, &self.flight, value);
+            if let Ok(Ok((value, ttl))) = &computed {
+                let value = self.encode(value);
+                if let Some(value) = &value {
+                    self.keep(value.clone(), *ttl, begun).await;
                 }
-                Ok(Err(_)) | Err(_) => {
-                    if self.is_refresh {
-                        self.cache.flights.rest(spot);
-                    }
-                    self.cache.flights.fail(spot, &self.flight);
+                self.cache.flights.answer(spot, &self.flight, value);
+            } else {
+                if self.is_refresh {
+                    self.cache.flights.rest(spot);
                 }
+                self.cache.flights.fail(spot, &self.flight);
             }
             drop(permit);
             computed.map(|computed| computed.map(|(value, _)| value))

@@ -383,13 +383,11 @@ impl Cache {
 /// What a slow disk answers, on a thread that may wait for it; it is not waited for beyond a limit.
 async fn within<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let read = tokio::task::spawn_blocking(read);
-    match tokio::time::timeout(WAIT_MAX, read).await {
-        Ok(Ok(answer)) => Some(answer),
-        _ => {
-            tracing::debug!("the cache file is slow; going on without");
-            None
-        }
+    let answer = tokio::time::timeout(WAIT_MAX, read).await;
+    if answer.is_err() {
+        tracing::debug!("the cache file is slow; going on without");
     }
+    answer.ok()?.ok()
 }
 
 /// Starts the writer, and returns when it has opened the file or knows that it cannot.

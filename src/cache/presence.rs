@@ -56,7 +56,7 @@ const ENDING: &str = ".open";
 const START_BYTES: usize = 37;
 
 /// Nobody takes longer to make their file.
-const MAKING: Duration = Duration::from_secs(60);
+const MAKING: Duration = Duration::from_mins(1);
 
 /// Beyond this, in bytes, the notes are crossed out when they may be.
 const NOTES_BYTES_MAX: u64 = 64 * 1024;

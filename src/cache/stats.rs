@@ -7,6 +7,7 @@ use crate::cache::Cache;
 use crate::cache::counters::Count;
 use crate::cache::counters::Op;
 use crate::cache::counters::Timing;
+use crate::cache::memory::Memory;
 
 /// How the cache is used, and what it takes. The counts of calls are this process's, since it opened the cache; what
 /// the file says is as of its last write.
@@ -74,8 +75,7 @@ impl Cache {
     pub fn stats(&self) -> Stats {
         let tiers = &self.tiers;
         let counters = &tiers.counters;
-        let (memory_entries, memory_bytes) =
-            tiers.memory.as_ref().map_or((0, 0), |memory| memory.size());
+        let (memory_entries, memory_bytes) = tiers.memory.as_ref().map_or((0, 0), Memory::size);
         let (state, file_bytes, file_bytes_free) =
             *tiers.state.lock().unwrap_or_else(PoisonError::into_inner);
         let number = |count: i64| u64::try_from(count).unwrap_or(0);

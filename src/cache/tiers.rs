@@ -40,11 +40,11 @@ use crate::database::Clock;
 /// How long a caller waits for the cache file before it goes on without.
 pub(super) const WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// What memory has is believed for so long without a look at what other processes have written.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// What memory has is believed for so many milliseconds without a look at what other processes have written.
+const BELIEVED_MS: u64 = 1_000;
 
-/// After so long somebody should look.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
+/// After so many milliseconds somebody should look.
+const LOOK_AFTER_MS: u64 = 500;
 
 /// So much may wait to be written, in bytes, where the memory may hold less.
 const WAITING_BYTES_MIN: u64 = 8 * 1024 * 1024;
@@ -214,10 +214,10 @@ impl Tiers {
         let age = self
             .elapsed_ms()
             .saturating_sub(self.looked_at_ms.load(Ordering::SeqCst));
-        if age > LOOK_AFTER.as_millis() as u64 {
+        if age > LOOK_AFTER_MS {
             self.bell.ring(Reason::Look);
         }
-        age <= BELIEVED.as_millis() as u64 && entry.epoch() == self.epoch()
+        age <= BELIEVED_MS && entry.epoch() == self.epoch()
     }
 
     /// Reads an entry from the file, on this thread, and keeps it in memory.
@@ -261,7 +261,7 @@ impl Tiers {
         computed: Option<(Guard, u64)>,
     ) -> bool {
         self.counters.add(Count::Put);
-        let timer = Counters::sample();
+        let sample = Counters::sample();
         let entry = Entry::new(spot, value, self.now(), times, self.epoch());
         let mut part = self.waiting.lock(spot.hash);
         // What another process wrote meanwhile may be what it was computed from.
@@ -276,7 +276,7 @@ impl Tiers {
             );
         }
         drop(part);
-        self.counters.record(Op::Put, timer);
+        self.counters.record(Op::Put, sample);
         is_kept
     }
 
@@ -347,13 +347,13 @@ impl Tiers {
             Some(Write::Put(entry, _)) if entry.is_at(spot) => Some(Arc::clone(entry)),
             Some(_) => None,
             None if !has_file => None,
-            None => match self.readers.read(spot, self.epoch()) {
-                Ok(found) => found.map(Arc::new),
-                Err(_) => {
+            None => {
+                let found = self.readers.read(spot, self.epoch());
+                if found.is_err() {
                     self.bell.ring(Reason::Broken);
-                    None
                 }
-            },
+                found.ok().flatten().map(Arc::new)
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! Writes of one key are put in order by the lock of its part, which is held while both tiers are changed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,14 +13,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use crate::cache::entry::Entry;
+use crate::cache::entry;
 use crate::cache::memory::AsItIs;
 
 /// What is to become of the entry with a hash.
 #[derive(Clone, Debug)]
 pub(super) enum Write {
     /// It is put; if it was computed, then from what was there at this epoch.
-    Put(Arc<Entry>, Option<u64>),
+    Put(Arc<entry::Entry>, Option<u64>),
     Delete,
 }
 
@@ -142,10 +143,13 @@ impl Waiting {
             let part = &mut *lock(part);
             for (hash, write) in part.under_way.drain() {
                 let bytes = write.weight();
-                if part.next.contains_key(&hash) {
-                    self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-                } else {
-                    part.next.insert(hash, write);
+                match part.next.entry(hash) {
+                    Entry::Occupied(_) => {
+                        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(write);
+                    }
                 }
             }
         }

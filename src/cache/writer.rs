@@ -429,7 +429,7 @@ impl File {
                     // It may be of before what another process has written since.
                     Write::Put(_, Some(epoch)) if *epoch != tiers.epoch() => {}
                     Write::Put(entry, _) => {
-                        rows::put(connection, *hash, entry, &tiers.marks, &mut counts)?
+                        rows::put(connection, *hash, entry, &tiers.marks, &mut counts)?;
                     }
                     Write::Delete => rows::delete(connection, *hash, &mut counts)?,
                 }
@@ -454,12 +454,12 @@ impl File {
 }
 
 /// Forgets everything, if another process has cleared the file; says whether it has.
-fn adopt_seed(connection: &Connection, seen: &mut u64, tiers: &Tiers) -> rusqlite::Result<bool> {
+fn adopt_seed(connection: &Connection, known: &mut u64, tiers: &Tiers) -> rusqlite::Result<bool> {
     let seed = rows::seed(connection)?;
-    if seed == *seen {
+    if seed == *known {
         return Ok(false);
     }
-    *seen = seed;
+    *known = seed;
     // If this process is about to clear it as well, its own will be in the file.
     if !tiers.bell.is_rung(Reason::Clear) {
         tiers.set_seed(seed);

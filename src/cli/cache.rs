@@ -71,20 +71,26 @@ async fn execute(cache: &Cache, settings: &Settings, command: Command) -> Result
     match command {
         Command::Stats { json } => {
             let stats = cache.stats();
-            match json {
-                true => print(&format!("{}\n", as_json(&stats, settings))),
-                false => print(&as_text(&stats, settings)),
-            }
+            let text = if json {
+                format!("{}\n", as_json(&stats, settings))
+            } else {
+                as_text(&stats, settings)
+            };
+            print(&text)
         }
         Command::Clear { namespace } => {
             within(cache, &namespace).clear().await;
-            match namespace.is_empty() {
-                true => print("the cache is empty\n"),
-                false => print(&format!(
-                    "the namespace {} is empty\n",
-                    namespace.join(" > ")
-                )),
+            if namespace.is_empty() {
+                return print(
+                    "the cache is empty
+",
+                );
             }
+            print(&format!(
+                "the namespace {} is empty
+",
+                namespace.join(" > ")
+            ))
         }
         Command::Get { key, namespace } => {
             let cache = within(cache, &namespace);

@@ -18,6 +18,7 @@ mod maintenance;
 #[cfg(test)]
 mod model_tests;
 mod operate;
+mod passed;
 mod presence;
 mod progress;
 mod pulse;
@@ -100,6 +101,10 @@ pub const MIGRATIONS: Migrations = Migrations::new(
         (
             "V4__requests",
             include_str!("../../migrations/queue/V4__requests.sql"),
+        ),
+        (
+            "V5__unread",
+            include_str!("../../migrations/queue/V5__unread.sql"),
         ),
     ],
 );

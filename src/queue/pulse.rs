@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database;
 use crate::database::Database;
 use crate::database::Transaction;
+use crate::queue::Queue;
 use crate::queue::hands::Grip;
 use crate::queue::hands::Hands;
 use crate::queue::store;
@@ -41,12 +43,17 @@ pub(super) struct Pulse {
     pub(super) worker: AtomicI64,
     pub(super) kinds: Arc<str>,
     pub(super) lease: Duration,
+    /// Whether jobs are due that are left to others.
+    pub(super) leaves: AtomicBool,
     /// Told when there is something to watch over.
     pub(super) active: Notify,
     /// When it was made, and when the last sign of life was given, in milliseconds since then.
     pub(super) since: Instant,
     pub(super) sign: AtomicU64,
 }
+
+/// How many workers this process has had.
+static OWNERS: AtomicU64 = AtomicU64::new(1);
 
 /// What one look has found.
 struct Look {
@@ -61,6 +68,22 @@ struct Look {
 }
 
 impl Pulse {
+    pub(super) fn new(queue: &Queue, worker: i64, kinds: Arc<str>, lease: Duration) -> Self {
+        Self {
+            database: queue.database.clone(),
+            wake: Arc::clone(&queue.wake),
+            hands: queue.hands.clone(),
+            owner: OWNERS.fetch_add(1, Ordering::Relaxed),
+            worker: AtomicI64::new(worker),
+            kinds,
+            lease,
+            leaves: AtomicBool::new(false),
+            active: Notify::new(),
+            since: Instant::now(),
+            sign: AtomicU64::new(0),
+        }
+    }
+
     /// Beats on a thread of its own until `stop`.
     pub(super) fn start(
         self: &Arc<Self>,
@@ -111,9 +134,20 @@ impl Pulse {
         let mut seen = HashMap::new();
         let mut beaten = Instant::now();
         let (mut has_others, mut others_run) = (false, false);
+        let mut did_leave = false;
         loop {
             // Where nothing runs there is nothing to lose.
-            if others_run || !self.hands.of(self.owner).is_empty() {
+            let leaves = self.leaves.load(Ordering::Acquire);
+            if leaves != did_leave {
+                // What was seen of one that was not called says nothing.
+                seen.clear();
+                did_leave = leaves;
+            }
+            if leaves {
+                // Those who live look for themselves, and beat; then this one learns whether the jobs are still there.
+                self.wake.wake();
+            }
+            if leaves || others_run || !self.hands.of(self.owner).is_empty() {
                 tokio::time::sleep(self.pause()).await;
             } else {
                 self.active.notified().await;
@@ -130,7 +164,7 @@ impl Pulse {
                     // Before anybody here can claim it again.
                     self.heed(&look, &held);
                     tell_of(look.rescued);
-                    self.bury(&look.others, &mut seen).await;
+                    self.bury(&look.others, &mut seen, leaves).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "no heartbeat"),
                 Err(_) => tracing::debug!("the database does not take a heartbeat"),
@@ -199,7 +233,9 @@ impl Pulse {
     }
 
     /// Takes for dead whoever was looked at often enough and gave no sign.
-    async fn bury(&self, others: &[Other], seen: &mut HashMap<i64, (i64, u32)>) {
+    ///
+    /// Those for whom jobs are left are called, and so beat though they run nothing.
+    async fn bury(&self, others: &[Other], seen: &mut HashMap<i64, (i64, u32)>, is_called: bool) {
         seen.retain(|id, _| others.iter().any(|other| other.id == *id));
         for other in others {
             let known = seen.insert(other.id, (other.beat, 0));
@@ -215,7 +251,9 @@ impl Pulse {
             }
             *looks = 0;
             let other = *other;
-            let buried = self.database.write(move |tx| Ok(workers::bury(tx, other)?));
+            let buried = self
+                .database
+                .write(move |tx| Ok(workers::bury(tx, other, is_called)?));
             match buried.await {
                 Ok(Some(rescued)) => {
                     tracing::warn!(

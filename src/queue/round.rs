@@ -1,6 +1,5 @@
 //! One transaction of a worker: it says that it lives, records what ended, and claims what is due.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -8,6 +7,8 @@ use std::sync::Arc;
 
 use crate::database;
 use crate::database::Transaction;
+use crate::queue::passed::LOOKS;
+use crate::queue::passed::Passed;
 use crate::queue::settings::QueueSettings;
 use crate::queue::shares::Due;
 use crate::queue::shares::Shares;
@@ -40,7 +41,9 @@ pub(super) struct Round {
     pub(super) running: HashMap<String, usize>,
     /// Whether what runs is a suspect, beside which nothing may run.
     pub(super) is_alone: bool,
+    /// Whether others may run jobs that this worker cannot, and how far it has got past those.
     pub(super) is_mixed: bool,
+    pub(super) passed: Passed,
     /// What each queue has had lately.
     pub(super) shares: Shares,
     /// When the last round was, in milliseconds since 1970; 0 before the first.
@@ -52,13 +55,20 @@ pub(super) struct Round {
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of its own"
+)]
 pub(super) struct Outcome {
     pub(super) worker: i64,
     pub(super) jobs: Vec<Claimed>,
     /// Whether what was claimed is a suspect.
     pub(super) is_alone: bool,
     pub(super) is_mixed: bool,
+    pub(super) passed: Passed,
     pub(super) has_others: bool,
+    /// Whether jobs are due that are left to them.
+    pub(super) leaves: bool,
     /// What each queue has had by now.
     pub(super) shares: Shares,
     /// When this was, and when the next one is due, in milliseconds since 1970.
@@ -71,6 +81,7 @@ impl Round {
         let mut outcome = Outcome {
             worker: self.worker,
             is_mixed: self.is_mixed,
+            passed: self.passed.clone(),
             shares: self.shares.clone(),
             now: tx.now_ms(),
             ..Outcome::default()
@@ -114,23 +125,30 @@ impl Round {
         free: usize,
         outcome: &mut Outcome,
     ) -> database::Result<()> {
-        let claimer = Claimer {
+        let mut claimer = Claimer {
             worker: outcome.worker,
             kinds: &self.kinds,
             kinds_json: &self.kinds_json,
             is_mixed: outcome.is_mixed,
-            met_foreign: Cell::new(false),
+            passed: std::mem::take(&mut outcome.passed),
+            looks: LOOKS,
+            is_cut: false,
+            leaves: false,
+            peers: None,
             only_json: self.only_json.as_deref(),
         };
-        let result = self.claim_with(tx, &claimer, free, outcome);
-        outcome.is_mixed |= claimer.met_foreign.get();
-        result
+        claimer.passed.forget(tx.now_ms());
+        self.claim_with(tx, &mut claimer, free, outcome)?;
+        outcome.is_mixed |= claimer.leaves;
+        outcome.leaves = claimer.leaves || !claimer.passed.is_empty();
+        outcome.passed = claimer.passed;
+        Ok(())
     }
 
     fn claim_with(
         &self,
         tx: &Transaction<'_>,
-        claimer: &Claimer<'_>,
+        claimer: &mut Claimer<'_>,
         free: usize,
         outcome: &mut Outcome,
     ) -> database::Result<()> {
@@ -150,7 +168,7 @@ impl Round {
             }
         }
         let names = self.names(tx)?;
-        let shares = self.shares(tx, claimer, (&names, free), outcome)?;
+        let shares = self.shares(tx, (&names, free), outcome)?;
         for (name, share) in &shares {
             let jobs = claimer.claim(tx, name, *share)?;
             outcome.jobs.extend(jobs);
@@ -158,16 +176,24 @@ impl Round {
         if shares.len() > 1 {
             self.take_what_is_left(tx, claimer, (&names, free), outcome)?;
         }
+        if outcome.jobs.len() < free {
+            claimer.park_suspects(tx)?;
+        }
         if outcome.jobs.is_empty() && limits::sweep(tx)? + set_back::mend(tx, self.last)? > 0 {
             outcome.due = Some(now);
             return Ok(());
         }
         if outcome.jobs.len() < free {
+            // What is due by now and was not taken is left to others.
+            let after = if claimer.is_mixed { now } else { i64::MIN };
             for name in names {
                 let has_room = self.room(&name, &outcome.jobs) > 0;
-                let due = claimer.next_due(tx, &name)?.filter(|_| has_room);
+                let due = claim::next_due(tx, &name, after)?.filter(|_| has_room);
                 outcome.due = outcome.due.into_iter().chain(due).min();
             }
+            let again = claimer.is_cut.then_some(now);
+            let again = again.or_else(|| claimer.passed.again_at());
+            outcome.due = outcome.due.into_iter().chain(again).min();
             // One that is due waits for the end of what runs, and not for a time.
             let suspect = suspect.filter(|due| *due > now);
             outcome.due = outcome.due.into_iter().chain(suspect).min();
@@ -188,7 +214,6 @@ impl Round {
     fn shares(
         &self,
         tx: &Transaction<'_>,
-        claimer: &Claimer<'_>,
         (names, free): (&[String], usize),
         outcome: &mut Outcome,
     ) -> database::Result<Vec<(String, usize)>> {
@@ -197,10 +222,7 @@ impl Round {
         }
         let mut due = Vec::new();
         for name in names {
-            if claimer
-                .next_due(tx, name)?
-                .is_some_and(|at| at <= tx.now_ms())
-            {
+            if claim::next_due(tx, name, i64::MIN)?.is_some_and(|at| at <= tx.now_ms()) {
                 due.push(name);
             }
         }
@@ -217,7 +239,7 @@ impl Round {
     fn take_what_is_left(
         &self,
         tx: &Transaction<'_>,
-        claimer: &Claimer<'_>,
+        claimer: &mut Claimer<'_>,
         (names, free): (&[String], usize),
         outcome: &mut Outcome,
     ) -> database::Result<()> {

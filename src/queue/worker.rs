@@ -8,12 +8,10 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +26,7 @@ use crate::queue::entering::name;
 use crate::queue::hands::Grip;
 use crate::queue::job::Jobs;
 use crate::queue::job::Kind;
+use crate::queue::passed::Passed;
 use crate::queue::pulse::Pulse;
 use crate::queue::round::Round;
 use crate::queue::run::failed;
@@ -47,9 +46,6 @@ const RECORD_TRIES: u32 = 5;
 
 /// So often the other tasks are let run before the next round.
 const GATHER: u32 = 4;
-
-/// How many workers this process has had.
-static OWNERS: AtomicU64 = AtomicU64::new(1);
 
 /// Runs the jobs of a queue, so many at a time.
 #[derive(Debug)]
@@ -77,6 +73,8 @@ pub(super) struct Held {
     /// Whether what runs is a suspect, beside which nothing else may run.
     is_alone: bool,
     is_mixed: bool,
+    /// How far the worker has got past what is left to others.
+    passed: Passed,
     /// What each queue has had lately.
     shares: Shares,
     /// When the last round was, in milliseconds since 1970.
@@ -169,18 +167,8 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
     }
 
     fn pulse(&self, worker: i64) -> Pulse {
-        Pulse {
-            database: self.queue.database.clone(),
-            wake: Arc::clone(&self.queue.wake),
-            hands: self.queue.hands.clone(),
-            owner: OWNERS.fetch_add(1, Ordering::Relaxed),
-            worker: AtomicI64::new(worker),
-            kinds: Arc::clone(&self.kinds_json),
-            lease: self.settings.lease(),
-            active: Notify::new(),
-            since: Instant::now(),
-            sign: AtomicU64::new(0),
-        }
+        let kinds = Arc::clone(&self.kinds_json);
+        Pulse::new(&self.queue, worker, kinds, self.settings.lease())
     }
 
     /// What the next round is to do.
@@ -206,6 +194,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             running,
             is_alone: held.is_alone,
             is_mixed: held.is_mixed,
+            passed: held.passed.clone(),
             shares: held.shares.clone(),
             last: held.last,
             ended: Arc::clone(&held.ended),
@@ -229,6 +218,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
         self.let_go(held);
         held.is_in_doubt = false;
         held.is_mixed = outcome.is_mixed;
+        held.passed = outcome.passed;
         held.shares = outcome.shares;
         held.last = outcome.now;
         held.is_alone = outcome.is_alone || (held.is_alone && !held.running.is_empty());
@@ -241,6 +231,7 @@ impl<C: Clone + Send + Sync + 'static> Worker<C> {
             // They watch over what runs here, and may have a hand free for what waits again.
             self.queue.wake.tell();
         }
+        pulse.leaves.store(outcome.leaves, Ordering::Release);
         let is_active = outcome.has_others || begins;
         for job in outcome.jobs {
             self.start(pulse, held, (outcome.worker, job));

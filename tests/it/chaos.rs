@@ -1,4 +1,5 @@
-//! Processes on one queue, killed, stopped and set back in time at random, and what the queue promises all the same.
+//! Processes on one queue, killed, stopped and set back in time at random, beside an operator; and what the queue
+//! promises all the same.
 //!
 //! By hand, `CHAOS_SECONDS=600` lets it go on for longer, and `CHAOS_SEED` takes another course.
 
@@ -72,6 +73,16 @@ fn figures(checks: &Checks<'_>, seen: &Seen) -> String {
     for deed in &checks.journal.deeds {
         *deeds.entry(deed).or_default() += 1;
     }
+    let mut acts: BTreeMap<String, usize> = BTreeMap::new();
+    for act in &checks.journal.acts {
+        let done = act.is_done.map_or(
+            "not known",
+            |is_done| {
+                if is_done { "done" } else { "nothing to do" }
+            },
+        );
+        *acts.entry(format!("{:?}: {done}", act.deed)).or_default() += 1;
+    }
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for row in checks.rows.values() {
         *states.entry(&row.state).or_default() += 1;
@@ -91,11 +102,12 @@ fn figures(checks: &Checks<'_>, seen: &Seen) -> String {
         rescues.get((rescues.len() * part / 100).min(rescues.len().saturating_sub(1)))
     };
     format!(
-        "{} processes; {deeds:?}\n{} jobs: {states:?}, {aside} set aside, {deadly} of them deadly\n\
+        "{} processes; {deeds:?}\nby the operator: {acts:?}, {} pauses\n{} jobs: {states:?}, {aside} set aside, {deadly} of them deadly\n\
          {} runs, {cut} cut by a death, {fainted} in a process that was stopped for long\n\
          {} looks at the table; put back after a death: {} times seen, median {:?}, 99 of 100 {:?}, last {:?}\n\
          {} windows of rates",
         checks.journal.lives.len(),
+        checks.journal.pauses.len(),
         checks.rows.len(),
         runs.len(),
         seen.looks,

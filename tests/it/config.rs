@@ -215,7 +215,7 @@ fn every_problem_is_reported_at_once() {
         "database.synchronous = \"off\" (from production.toml) must be \"normal\" or \"full\"",
         "database.readers = 0 (from production.toml) must be from 1 to 64",
         "cache.bytes_max = 1000 (from HOUSEBOAT_CACHE__BYTES_MAX) must be from 1048576 to 1099511627776",
-        "cache.value_bytes_max = 1048576 (from default) must be at most cache.bytes_max, which is 1000",
+        "cache.value_bytes_max = 1048576 (from default) must be at most an eighth of cache.bytes_max, which makes 125",
         "queue.poll_ms = 1.5 (from HOUSEBOAT_QUEUE__POLL_MS) must be a whole number, 0 or more",
         "queue.workers = \"many\" (from HOUSEBOAT_QUEUE__WORKERS) must be a whole number, 0 or more",
         "log.level = \"inof\" (from production.toml) must be error, warn, info, debug, trace or off, or name a module with its level, such as inof=debug",

@@ -13,7 +13,6 @@ use crate::support::jobs::SOON;
 use crate::support::stage::LEASE;
 use crate::support::stage::Stage;
 use crate::support::stage::Work;
-use crate::support::stage::encore;
 use crate::support::stage::never_polls;
 use crate::support::stage::play;
 use crate::support::stage::workers;
@@ -374,85 +373,4 @@ fn a_busy_runtime_keeps_its_claims() {
     });
     watching.block_on(work.stop());
     busy.shutdown_background();
-}
-
-#[tokio::test]
-async fn a_kind_that_nobody_knows_is_parked_and_run_by_the_next_program_that_does() {
-    let stage = Stage::quick(Clock::system()).await;
-    let old = stage.work(never_polls());
-    let id = stage.enqueue(encore("of tomorrow")).await.id();
-    stage.is(id, "parked").await;
-    let sql = "SELECT printf('%d %d %s', attempt, deaths, error) FROM jobs";
-    let row: String = stage.get(sql).await;
-    assert_eq!(row, "0 0 no program that runs jobs knows this kind");
-    // The new version comes up beside the old one.
-    let other = stage.another().await;
-    let new = Work::of(other.newer_worker(never_polls()));
-    stage.is(id, "completed").await;
-    let attempts: i64 = stage.get("SELECT attempt FROM jobs").await;
-    assert_eq!(attempts, 1);
-    old.stop().await;
-    new.stop().await;
-}
-
-#[tokio::test]
-async fn a_kind_that_only_another_process_knows_is_left_to_that_one() {
-    let stage = Stage::quick(Clock::system()).await;
-    let other = stage.another().await;
-    let new = Work::of(other.newer_worker(never_polls()));
-    stage.are_entered(1).await;
-    let old = stage.work(never_polls());
-    stage.are_entered(2).await;
-    let mut ids = Vec::new();
-    for number in 0..20 {
-        // The old one is woken first: it enqueues them.
-        ids.push(stage.enqueue(encore(format!("{number}"))).await.id());
-        ids.push(stage.enqueue(play(format!("{number}"))).await.id());
-    }
-    stage.is_done().await;
-    for id in ids {
-        assert_eq!(stage.state(id).await, "completed");
-    }
-    let spent: i64 = stage.get("SELECT max(attempt) FROM jobs").await;
-    assert_eq!(spent, 1);
-    old.stop().await;
-    new.stop().await;
-}
-
-#[tokio::test]
-async fn arguments_that_the_old_program_cannot_read_are_run_by_the_next_start() {
-    let stage = Stage::quick(Clock::system()).await;
-    let id = stage.enqueue(play("go")).await.id();
-    stage
-        .sql("UPDATE jobs SET arguments = '{\"role\": \"go\"}'")
-        .await;
-    let work = stage.work(never_polls());
-    stage.is(id, "parked").await;
-    work.stop().await;
-    // This one cannot read them either.
-    let work = stage.work(never_polls());
-    let parked_by = "SELECT worker FROM jobs WHERE state = 'parked'";
-    stage.is(id, "parked").await;
-    wait_for("second program", SOON, async || {
-        let sql = "SELECT coalesce((SELECT worker FROM jobs WHERE state = 'parked'), 0)";
-        (stage.get::<i64>(sql).await == 2).then_some(())
-    })
-    .await;
-    assert_eq!(stage.get::<i64>(parked_by).await, 2);
-    work.stop().await;
-    // What the deploy changed.
-    stage
-        .sql("UPDATE jobs SET arguments = '{\"part\": \"go\"}'")
-        .await;
-    stage.drain_parked(id).await;
-    let attempts: i64 = stage.get("SELECT attempt FROM jobs").await;
-    assert_eq!(attempts, 1, "parking spends none");
-}
-
-impl Stage {
-    async fn drain_parked(&self, id: i64) {
-        let work = self.work(never_polls());
-        self.is(id, "completed").await;
-        work.stop().await;
-    }
 }

@@ -20,7 +20,11 @@ use crate::queue::Queue;
 use crate::queue::State;
 use crate::queue::model_tests::requests;
 use crate::queue::model_tests::requests::PERIOD;
+use crate::queue::model_tests::requests::PROCESSES;
+use crate::queue::model_tests::requests::kinds;
+use crate::queue::model_tests::requests::kinds_json;
 use crate::queue::model_tests::table;
+use crate::queue::passed::Passed;
 use crate::queue::round::Outcome;
 use crate::queue::round::Round;
 use crate::queue::shares::Shares;
@@ -32,7 +36,6 @@ use crate::queue::store::finish::End;
 use crate::queue::store::limits;
 use crate::queue::store::workers;
 
-const PROCESSES: usize = 3;
 const WORKERS: usize = 3;
 
 /// A process that runs jobs, as `Worker` and `Pulse` do.
@@ -48,6 +51,8 @@ struct Process {
     ended: Vec<(Claimed, End)>,
     is_alone: bool,
     is_mixed: bool,
+    passed: Passed,
+    leaves: bool,
     shares: Shares,
     last: i64,
     is_in_doubt: bool,
@@ -69,22 +74,6 @@ pub(super) struct Crew {
     starts: HashMap<String, Vec<i64>>,
     held: HashMap<String, i64>,
     log: Vec<String>,
-}
-
-/// The last one knows a kind, and can read arguments, that the others do not.
-fn kinds(process: usize) -> Arc<[String]> {
-    let known: &[&str] = if process + 1 == PROCESSES {
-        &["plain", "strange", "new"]
-    } else {
-        &["plain", "strange"]
-    };
-    known.iter().map(|kind| (*kind).to_owned()).collect()
-}
-
-fn kinds_json(process: usize) -> Arc<str> {
-    serde_json::Value::from(kinds(process).to_vec())
-        .to_string()
-        .into()
 }
 
 impl Crew {
@@ -283,6 +272,7 @@ impl Crew {
             running,
             is_alone: one.is_alone,
             is_mixed: one.is_mixed,
+            passed: one.passed.clone(),
             shares: one.shares.clone(),
             last: one.last,
             ended: Arc::new(one.ended.clone()),
@@ -302,6 +292,8 @@ impl Crew {
         one.shares = outcome.shares.clone();
         one.last = outcome.now;
         one.is_mixed = outcome.is_mixed;
+        one.passed = outcome.passed.clone();
+        one.leaves = outcome.leaves;
         let was_alone = one.is_alone && was_running > 0;
         one.is_alone = outcome.is_alone || was_alone;
         one.running.extend(outcome.jobs.iter().cloned());
@@ -409,7 +401,11 @@ impl Crew {
             *looks += 1;
             if *looks > 1 {
                 *looks = 0;
-                let buried = self.write(move |tx| Ok(workers::bury(tx, other)?)).await;
+                // Nobody has to hear a call in time here: what is left to another is said to have called it.
+                let is_called = self.processes[process].leaves;
+                let buried = self
+                    .write(move |tx| Ok(workers::bury(tx, other, is_called)?))
+                    .await;
                 self.log.push(format!("  buries {}: {buried:?}", other.id));
             }
         }

@@ -1,5 +1,6 @@
 //! What is asked for: jobs with all kinds of limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -13,6 +14,8 @@ use crate::queue::State;
 use crate::queue::Unique;
 use crate::queue::request::When;
 
+pub(super) const PROCESSES: usize = 3;
+
 const RATE: u32 = 2;
 const PER: Duration = Duration::from_secs(10);
 pub(super) const PERIOD: Duration = Duration::from_mins(1);
@@ -24,6 +27,22 @@ const CHOSEN: [State; 4] = [
     State::Completed,
     State::Cancelled,
 ];
+
+/// The last one knows a kind, and can read arguments, that the others do not.
+pub(super) fn kinds(process: usize) -> Arc<[String]> {
+    let known: &[&str] = if process + 1 == PROCESSES {
+        &["plain", "strange", "new"]
+    } else {
+        &["plain", "strange"]
+    };
+    known.iter().map(|kind| (*kind).to_owned()).collect()
+}
+
+pub(super) fn kinds_json(process: usize) -> Arc<str> {
+    serde_json::Value::from(kinds(process).to_vec())
+        .to_string()
+        .into()
+}
 
 /// Any request; keys are few, so that they meet.
 pub(super) fn any(rng: &mut Rng) -> Request {

@@ -9,7 +9,16 @@ use rusqlite::params;
 use crate::database::Transaction;
 
 /// What may never be there: a query for each, that finds what is wrong.
-const WRONG: [(&str, &str); 9] = [
+const WRONG: [(&str, &str); 11] = [
+    (
+        "runs by one that could not read it",
+        "SELECT id FROM jobs WHERE state = 'executing' AND instr(coalesce(unread_by, ''), ',' || worker || ',') > 0",
+    ),
+    (
+        "parked, though there is one that may be able to run it",
+        "SELECT jobs.id FROM jobs, workers, json_each(workers.kinds)
+         WHERE state = 'parked' AND value = kind AND instr(coalesce(unread_by, ''), ',' || workers.id || ',') = 0",
+    ),
     (
         "blocked, though it does not wait",
         "SELECT id FROM jobs WHERE blocked_by IS NOT NULL AND state NOT IN ('available', 'retryable')",
@@ -83,7 +92,8 @@ pub(super) fn dump(connection: &Connection) -> rusqlite::Result<String> {
     let mut rows = connection.prepare_cached(
         "SELECT json_object('id', id, 'kind', kind, 'queue', queue, 'state', state, 'attempt', attempt, 'claims', claims,
              'worker', worker, 'deaths', deaths, 'run_at', run_at, 'key', unique_key, 'scope', unique_scope, 'binds', binds,
-             'limit', limit_key, 'rate', rate_key, 'blocked', blocked_by, 'cancel', cancel_reason)
+             'limit', limit_key, 'rate', rate_key, 'blocked', blocked_by, 'cancel', cancel_reason,
+             'unread', unread_by)
          FROM jobs WHERE state NOT IN ('completed', 'discarded', 'cancelled')",
     )?;
     let rows = rows.query_map([], |row| row.get(0))?;

@@ -205,7 +205,8 @@ pub(super) fn retry(tx: &Transaction<'_>, id: i64) -> Result<bool, Error> {
     let changed = tx
         .prepare_cached(&format!(
             "UPDATE jobs
-             SET state = 'available', run_at = ?2, finished_at = NULL, deaths = 0, worker = NULL, cancel_reason = NULL,
+             SET state = 'available', run_at = ?2, finished_at = NULL, deaths = 0, worker = NULL, unread_by = NULL,
+                 cancel_reason = NULL,
                  attempts_max = max(attempts_max, attempt + 1), binds = iif({IS_TO_BIND}, 1, binds),
                  cursor = iif(state = 'completed', NULL, cursor), progress = NULL, progress_text = NULL
              WHERE id = ?1 AND state IN ('parked', 'retryable', 'completed', 'discarded', 'cancelled')"

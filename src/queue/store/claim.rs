@@ -1,7 +1,5 @@
 //! What is taken to be run.
 
-use std::cell::Cell;
-
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
@@ -10,12 +8,11 @@ use rusqlite::types::ValueRef;
 
 use crate::database::Transaction;
 use crate::queue::Backoff;
+use crate::queue::passed::Passed;
 use crate::queue::progress::Word;
 use crate::queue::state::Priority;
-use crate::queue::store::finish::free;
-use crate::queue::store::finish::park_waiting;
+use crate::queue::store::beside::Peer;
 use crate::queue::store::limits;
-use crate::queue::store::workers;
 
 /// After so many deaths of the process in a row while it ran, a job is set aside.
 ///
@@ -50,6 +47,8 @@ pub(in crate::queue) struct Claimed {
     /// As the table has it; 1 binds until a worker starts the job.
     unique_scope: Option<u8>,
     deaths: u32,
+    /// The workers that could not read the arguments.
+    unread_by: Option<String>,
 }
 
 /// A limit of what runs at a time, as it is in the table.
@@ -98,21 +97,34 @@ pub(in crate::queue) struct Claimer<'a> {
     pub(in crate::queue) kinds: &'a [String],
     /// The same as JSON.
     pub(in crate::queue) kinds_json: &'a str,
-    /// Whether another worker knows kinds that this one does not: those stay where they are.
+    /// Whether jobs may be due that only others can run: those stay where they are.
     pub(in crate::queue) is_mixed: bool,
-    /// Whether a job of such a kind was met.
-    pub(in crate::queue) met_foreign: Cell<bool>,
+    /// How far this worker has got past those.
+    pub(in crate::queue) passed: Passed,
+    /// At so many more jobs may be looked at.
+    pub(in crate::queue) looks: usize,
+    /// Whether that was not enough.
+    pub(in crate::queue) is_cut: bool,
+    /// Whether a job was met that is left to others.
+    pub(in crate::queue) leaves: bool,
+    /// All that are entered, once that is asked.
+    pub(in crate::queue) peers: Option<Vec<Peer>>,
     /// The queues that are worked on, as JSON; all, if none are named.
     pub(in crate::queue) only_json: Option<&'a str>,
 }
 
 const COLUMNS: &str = "id, claims, kind, queue, arguments, attempt, attempts_max, timeout_ms,
-    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor, unique_scope, deaths, backoff";
+    limit_key, limit_max, rate_key, rate_max, rate_ms, cursor, unique_scope, deaths, backoff,
+    unread_by";
+
+/// What is in the index of the claim.
+pub(super) const WAITS: &str =
+    "(state = 'available' OR state = 'retryable') AND blocked_by IS NULL";
 
 impl Claimer<'_> {
     /// Takes up to `count` jobs of a queue that are due, best first; no suspects, and none that a limit keeps back.
     pub(in crate::queue) fn claim(
-        &self,
+        &mut self,
         tx: &Transaction<'_>,
         queue: &str,
         count: usize,
@@ -124,13 +136,17 @@ impl Claimer<'_> {
                 if wanted == 0 {
                     return Ok(claimed);
                 }
-                let due = self.due(tx, (queue, priority), wanted)?;
+                if self.is_mixed {
+                    claimed.extend(self.claim_beside(tx, (queue, priority), wanted)?);
+                    break;
+                }
+                let due = due(tx, (queue, priority), wanted)?;
                 let is_all = due.len() < wanted;
                 for job in due {
                     claimed.extend(self.take(tx, job)?);
                 }
-                // Those of another's kinds would be met again.
-                if is_all || self.met_foreign.get() {
+                // Those that are left to others would be met again.
+                if is_all || self.leaves {
                     break;
                 }
             }
@@ -138,54 +154,15 @@ impl Claimer<'_> {
         Ok(claimed)
     }
 
-    fn due(
-        &self,
-        tx: &Transaction<'_>,
-        (queue, priority): (&str, Priority),
-        count: usize,
-    ) -> rusqlite::Result<Vec<Claimed>> {
-        let kinds = self.known_kinds("?6");
-        let mut statement = tx.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs
-             WHERE (state = 'available' OR state = 'retryable') AND blocked_by IS NULL
-                 AND queue = ?1 AND priority = ?2 AND run_at <= ?3 AND deaths < ?4 {kinds}
-             ORDER BY run_at, id
-             LIMIT ?5"
-        ))?;
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let rows = statement.query_map(
-            params![
-                queue,
-                priority as u8,
-                tx.now_ms(),
-                DEATHS_SUSPECT,
-                count,
-                self.kinds_json
-            ],
-            claimed_row,
-        )?;
-        rows.collect()
-    }
-
-    /// Only with other workers about is it worth its time to look at kinds in SQL.
-    fn known_kinds(&self, parameter: &str) -> String {
-        if self.is_mixed {
-            format!("AND kind IN (SELECT value FROM json_each({parameter}))")
-        } else {
-            format!("AND {parameter} IS NOT NULL")
-        }
-    }
-
     /// Takes a job that is due, if it may run here and now; if not, it is put where it waits.
-    fn take(&self, tx: &Transaction<'_>, job: Claimed) -> rusqlite::Result<Option<Claimed>> {
-        if !self.kinds.contains(&job.kind) {
-            if workers::know(tx, &job.kind)? {
-                self.met_foreign.set(true);
-            } else {
-                let error = "no program that runs jobs knows this kind";
-                park_waiting(tx, job.id, self.worker, error)?;
-                free(tx, true, job.limit.as_ref())?;
-            }
+    pub(super) fn take(
+        &mut self,
+        tx: &Transaction<'_>,
+        job: Claimed,
+    ) -> rusqlite::Result<Option<Claimed>> {
+        let unread_by = job.unread_by.as_deref();
+        if !self.can_run(&job.kind, unread_by) {
+            self.leave(tx, (job.id, &job.kind, unread_by))?;
             return Ok(None);
         }
         if let Some(hinders) = limits::hinders(tx, &job)? {
@@ -210,29 +187,6 @@ impl Claimer<'_> {
         }))
     }
 
-    /// When the next job of a queue that is no suspect is due, in milliseconds since 1970.
-    pub(in crate::queue) fn next_due(
-        &self,
-        connection: &Connection,
-        queue: &str,
-    ) -> rusqlite::Result<Option<i64>> {
-        let kinds = self.known_kinds("?4");
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT run_at FROM jobs
-             WHERE (state = 'available' OR state = 'retryable') AND blocked_by IS NULL
-                 AND queue = ?1 AND priority = ?2 AND deaths < ?3 {kinds}
-             ORDER BY run_at
-             LIMIT 1"
-        ))?;
-        let mut next = None;
-        for priority in Priority::ALL {
-            let values = params![queue, priority as u8, DEATHS_SUSPECT, self.kinds_json];
-            let due: Option<i64> = statement.query_row(values, |row| row.get(0)).optional()?;
-            next = next.into_iter().chain(due).min();
-        }
-        Ok(next)
-    }
-
     /// When the next suspect is due, or since when it has been, in milliseconds since 1970.
     pub(in crate::queue) fn next_suspect(
         &self,
@@ -243,7 +197,7 @@ impl Claimer<'_> {
                 "SELECT run_at FROM jobs WHERE {SUSPECT} ORDER BY run_at LIMIT 1"
             ))?
             .query_row(
-                params![DEATHS_SUSPECT, self.kinds_json, self.only_json],
+                params![DEATHS_SUSPECT, self.kinds_json, self.only_json, self.worker],
                 |row| row.get(0),
             )
             .optional()
@@ -251,18 +205,19 @@ impl Claimer<'_> {
 
     /// Takes the suspect that has been due for longest, if nothing keeps it back.
     pub(in crate::queue) fn claim_suspect(
-        &self,
+        &mut self,
         tx: &Transaction<'_>,
     ) -> rusqlite::Result<Option<Claimed>> {
         let job = tx
             .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM jobs WHERE {SUSPECT} AND run_at <= ?4 ORDER BY run_at, id LIMIT 1"
+                "SELECT {COLUMNS} FROM jobs WHERE {SUSPECT} AND run_at <= ?5 ORDER BY run_at, id LIMIT 1"
             ))?
             .query_row(
                 params![
                     DEATHS_SUSPECT,
                     self.kinds_json,
                     self.only_json,
+                    self.worker,
                     tx.now_ms()
                 ],
                 claimed_row,
@@ -276,8 +231,53 @@ impl Claimer<'_> {
 }
 
 const SUSPECT: &str = "deaths > 0 AND (state = 'available' OR state = 'retryable') AND deaths >= ?1 AND blocked_by IS NULL
-    AND kind IN (SELECT value FROM json_each(?2)) AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
+    AND kind IN (SELECT value FROM json_each(?2)) AND instr(coalesce(unread_by, ''), ',' || ?4 || ',') = 0 AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
     AND queue NOT IN (SELECT name FROM queues WHERE paused_at IS NOT NULL)";
+
+/// The next jobs of a queue that are due and are no suspects.
+fn due(
+    tx: &Transaction<'_>,
+    (queue, priority): (&str, Priority),
+    count: usize,
+) -> rusqlite::Result<Vec<Claimed>> {
+    let mut statement = tx.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM jobs
+         WHERE {WAITS} AND queue = ?1 AND priority = ?2 AND run_at <= ?3 AND deaths < ?4
+         ORDER BY run_at, id
+         LIMIT ?5"
+    ))?;
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let values = params![queue, priority as u8, tx.now_ms(), DEATHS_SUSPECT, count];
+    let rows = statement.query_map(values, claimed_row)?;
+    rows.collect()
+}
+
+/// One job as a claim sees it.
+pub(super) fn one(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<Claimed> {
+    tx.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
+        .query_row([id], claimed_row)
+}
+
+/// When the first job of a queue that is due after a time is so, in milliseconds since 1970; no suspects.
+pub(in crate::queue) fn next_due(
+    connection: &Connection,
+    queue: &str,
+    after: i64,
+) -> rusqlite::Result<Option<i64>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT run_at FROM jobs
+         WHERE {WAITS} AND queue = ?1 AND priority = ?2 AND deaths < ?3 AND run_at > ?4
+         ORDER BY run_at
+         LIMIT 1"
+    ))?;
+    let mut next = None;
+    for priority in Priority::ALL {
+        let values = params![queue, priority as u8, DEATHS_SUSPECT, after];
+        let due: Option<i64> = statement.query_row(values, |row| row.get(0)).optional()?;
+        next = next.into_iter().chain(due).min();
+    }
+    Ok(next)
+}
 
 /// The queues that jobs wait in, without those that are paused.
 pub(in crate::queue) fn queues(tx: &Transaction<'_>) -> rusqlite::Result<Vec<String>> {
@@ -332,5 +332,6 @@ fn claimed_row(row: &Row<'_>) -> rusqlite::Result<Claimed> {
             ValueRef::Text(json) => serde_json::from_slice(json).ok(),
             _ => None,
         },
+        unread_by: row.get(17)?,
     })
 }

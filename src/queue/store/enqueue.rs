@@ -275,7 +275,7 @@ fn replace(
     let changed = tx
         .prepare_cached(
             // What was parked may have been so for its arguments.
-            "UPDATE jobs SET arguments = ?2, run_at = coalesce(?3, run_at), cursor = NULL,
+            "UPDATE jobs SET arguments = ?2, run_at = coalesce(?3, run_at), cursor = NULL, unread_by = NULL,
                  state = CASE WHEN state <> 'parked' THEN state WHEN attempt > 0 THEN 'retryable' ELSE 'available' END
              WHERE id = ?1 AND state IN ('available', 'retryable', 'parked')",
         )?

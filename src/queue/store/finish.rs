@@ -7,6 +7,7 @@ use rusqlite::OptionalExtension;
 use rusqlite::params;
 
 use crate::database::Transaction;
+use crate::queue::store::beside;
 use crate::queue::store::claim::Claimed;
 use crate::queue::store::claim::DEATHS_MAX;
 use crate::queue::store::claim::DEATHS_SUSPECT;
@@ -38,7 +39,7 @@ pub(in crate::queue) enum End {
     PutBack {
         wait: Duration,
     },
-    /// For a program that can read its arguments.
+    /// For a worker that can read its arguments.
     Park {
         error: String,
     },
@@ -47,7 +48,11 @@ pub(in crate::queue) enum End {
 impl End {
     /// Whether there may be something to claim after it: the job itself, or one that waited for its place.
     pub(in crate::queue) fn brings(&self, job: &Claimed) -> bool {
-        job.limit.is_some() || matches!(self, Self::Retry { .. } | Self::PutBack { .. })
+        job.limit.is_some()
+            || !matches!(
+                self,
+                Self::Complete | Self::Discard { .. } | Self::Cancel { .. }
+            )
     }
 }
 
@@ -195,27 +200,42 @@ fn note(
     Ok(())
 }
 
-/// Puts a job aside for a program that can run it.
+/// Leaves a job to a worker that lives and may be able to read its arguments, or puts it aside until there is one.
 pub(super) fn park(tx: &Transaction<'_>, job: &Claimed, error: &str) -> rusqlite::Result<bool> {
-    let changed = tx
+    let claim: Option<(i64, Option<String>)> = tx
         .prepare_cached(
-            "UPDATE jobs SET state = 'parked', attempt = attempt - 1, error = ?3
-             WHERE id = ?1 AND claims = ?2 AND state = 'executing'",
+            "SELECT coalesce(worker, 0), unread_by FROM jobs WHERE id = ?1 AND claims = ?2 AND state = 'executing'",
         )?
-        .execute(params![job.id, job.claims, cut(error)])?;
-    free(tx, changed == 1, job.limit.as_ref())
+        .query_row([job.id, job.claims], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((worker, unread_by)) = claim else {
+        return Ok(false);
+    };
+    let peers = beside::peers(tx)?;
+    let unread_by = beside::with(&peers, unread_by.as_deref(), worker);
+    let is_left = beside::can_any(&peers, &job.kind, Some(&unread_by));
+    tx.prepare_cached(
+        "UPDATE jobs
+         SET state = CASE WHEN NOT ?4 THEN 'parked' WHEN attempt > 1 THEN 'retryable' ELSE 'available' END,
+             attempt = attempt - 1, worker = NULL, error = ?2, unread_by = ?3
+         WHERE id = ?1",
+    )?
+    .execute(params![job.id, cut(error), unread_by, is_left])?;
+    free(tx, true, job.limit.as_ref())
 }
 
-/// Puts a job that waits aside for a program that can run it.
+/// Puts a job that waits aside until there is a worker that can run it; gives its limit.
 pub(super) fn park_waiting(
     tx: &Transaction<'_>,
     id: i64,
-    worker: i64,
-    error: &str,
-) -> rusqlite::Result<()> {
-    tx.prepare_cached("UPDATE jobs SET state = 'parked', worker = ?2, error = ?3 WHERE id = ?1")?
-        .execute(params![id, worker, error])?;
-    Ok(())
+    error: Option<&str>,
+) -> rusqlite::Result<Option<Limit>> {
+    tx.prepare_cached(
+        "UPDATE jobs SET state = 'parked', error = coalesce(?2, error) WHERE id = ?1",
+    )?
+    .execute(params![id, error])?;
+    tx.prepare_cached("SELECT limit_key, limit_max FROM jobs WHERE id = ?1")?
+        .query_row([id], |row| Limit::of(row, 0, 1))
 }
 
 /// Whose jobs are put back.

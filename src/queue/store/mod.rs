@@ -1,5 +1,6 @@
 //! Every statement on the tables of jobs; those of the schedule are beside it.
 
+pub(super) mod beside;
 pub(super) mod claim;
 pub(super) mod enqueue;
 pub(super) mod finish;

@@ -31,7 +31,7 @@ pub(in crate::queue) fn enter(
     Ok(id)
 }
 
-/// Lets jobs of these kinds go on that an older worker could not run; says how many those were.
+/// Lets parked jobs of these kinds go on whose arguments this worker has not found to be unreadable; says how many.
 pub(in crate::queue) fn unpark(
     tx: &Transaction<'_>,
     id: i64,
@@ -39,7 +39,7 @@ pub(in crate::queue) fn unpark(
 ) -> rusqlite::Result<usize> {
     tx.prepare_cached(
         "UPDATE jobs SET state = CASE WHEN attempt > 0 THEN 'retryable' ELSE 'available' END, worker = NULL
-         WHERE state = 'parked' AND (state = 'completed' OR state = 'discarded' OR state = 'cancelled' OR state = 'parked') AND coalesce(worker, 0) < ?1 AND kind IN (SELECT value FROM json_each(?2))",
+         WHERE state = 'parked' AND (state = 'completed' OR state = 'discarded' OR state = 'cancelled' OR state = 'parked') AND instr(coalesce(unread_by, ''), ',' || ?1 || ',') = 0 AND kind IN (SELECT value FROM json_each(?2))",
     )?
     .execute(params![id, kinds])
 }
@@ -101,26 +101,20 @@ pub(in crate::queue) fn is_mixed(
         .query_row(params![id, kinds], |row| row.get(0))
 }
 
-/// Whether any worker knows how to run this kind.
-pub(in crate::queue) fn know(tx: &Transaction<'_>, kind: &str) -> rusqlite::Result<bool> {
-    tx.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM workers, json_each(workers.kinds) WHERE value = ?1)",
-    )?
-    .query_row([kind], |row| row.get(0))
-}
-
-/// Puts back what a worker was running whose beat has not changed; nothing if it has.
+/// Takes a worker out whose beat has not changed, and puts back what it was running; nothing if it has.
+///
+/// One that runs nothing need not beat, unless it was `called` each time before it was looked at.
 pub(in crate::queue) fn bury(
     tx: &Transaction<'_>,
     other: Other,
+    is_called: bool,
 ) -> rusqlite::Result<Option<Rescued>> {
     let changed = tx
         .prepare_cached(
-            // One that runs nothing does not beat, and nothing of it is to be put back.
             "DELETE FROM workers WHERE id = ?1 AND beat = ?2
-                 AND EXISTS (SELECT 1 FROM jobs WHERE state = 'executing' AND worker = ?1)",
+                 AND (?3 OR EXISTS (SELECT 1 FROM jobs WHERE state = 'executing' AND worker = ?1))",
         )?
-        .execute(params![other.id, other.beat])?;
+        .execute(params![other.id, other.beat, is_called])?;
     if changed == 0 {
         return Ok(None);
     }

@@ -124,6 +124,25 @@ const KINDS: Queue = Queue {
     ..ONE
 };
 
+/// A kind that only the second process knows, which may be killed, and one that nobody does.
+const STRANGE: Queue = Queue {
+    plans: &[
+        Plan {
+            known_by: [false, true],
+            ..Plan::PLAIN
+        },
+        Plan {
+            known_by: [false; 2],
+            ..LIMITED
+        },
+        LIMITED,
+    ],
+    jobs: 3,
+    kills: 1,
+    signals: 0,
+    ..KINDS
+};
+
 /// A process that dies again and again.
 const SUSPECTS: Queue = Queue {
     plans: &[
@@ -221,6 +240,7 @@ fn what_one_cannot_run_another_does() {
     search(&KINDS).is_sound("kinds");
     if slow("kinds, and a kill") {
         search(&Queue { kills: 1, ..KINDS }).is_sound("kinds, and a kill");
+        search(&STRANGE).is_sound("a kind that nobody knows");
     }
 }
 
@@ -275,7 +295,9 @@ fn what_is_done_wrong_with_claims_is_found() {
 fn what_is_done_wrong_with_waiting_is_found() {
     assert_eq!(fault(Flaw::NoSweep, LIMITS), Some(STUCK));
     assert_eq!(fault(Flaw::BlindSuspect, SUSPECTS), Some(STUCK));
-    assert_eq!(fault(Flaw::NoLooksAtParked, KINDS), Some(STUCK));
+    assert_eq!(fault(Flaw::ParksBlindly, KINDS), Some(STUCK));
+    assert_eq!(fault(Flaw::ForgetsUnread, KINDS), Some(STUCK));
+    assert_eq!(fault(Flaw::NoCalls, STRANGE), Some(STUCK));
     assert_eq!(
         fault(Flaw::Rebinds, UNIQUE),
         Some("a transaction fails, and will each time")

@@ -1,7 +1,5 @@
 //! What may happen next: the steps of processes, of operators and of time.
 
-use std::cmp::Reverse;
-
 use crate::queue_model::world::End;
 use crate::queue_model::world::Hand;
 use crate::queue_model::world::JOBS;
@@ -37,7 +35,11 @@ pub(super) enum Flaw {
     /// A suspect counts as due though its queue is paused.
     BlindSuspect,
     /// Jobs that one could not read wait for the next start.
-    NoLooksAtParked,
+    ParksBlindly,
+    /// One that could not read a job tries again.
+    ForgetsUnread,
+    /// Who runs nothing is never taken for dead.
+    NoCalls,
     /// What is put back gets its key again.
     Rebinds,
     /// A key that binds until the start is free once the job is looked at.
@@ -168,8 +170,8 @@ impl Model for Queue {
         };
         let ranked = steps
             .into_iter()
-            .filter_map(|((name, index), world)| Some((rank(name)?, Reverse(index), world)));
-        // Of two that race, the younger one wins at some time.
+            .filter_map(|((name, index), world)| Some((rank(name)?, index, world)));
+        // Of two that race, the first one may win each time.
         let next = ranked.min_by_key(|(rank, index, _)| (*rank, *index));
         let next = next.map(|(_, _, world)| world);
         // With nothing that could be done, this state itself is the one without an end.
@@ -190,14 +192,11 @@ impl Queue {
         if world.processes.iter().all(|one| one.phase == Phase::Off) {
             return false;
         }
-        // Nobody lives who can run it; or who came after the one that could not.
+        // Nobody lives who can run it, and so it shows.
         let can = |(index, one): (usize, &Process)| {
-            let is_fit = plan.known_by[index] && plan.read_by[index];
-            let is_younger = row.state != State::Parked || row.worker < one.id || one.id == 0;
-            one.phase != Phase::Off && is_fit && is_younger
+            one.phase != Phase::Off && plan.known_by[index] && plan.read_by[index]
         };
-        let is_held = row.state == State::Executing;
-        !is_held && !world.processes.iter().enumerate().any(can)
+        row.state == State::Parked && !world.processes.iter().enumerate().any(can)
     }
 
     /// A process' way to the table, and its end.

@@ -61,7 +61,6 @@ impl Queue {
         let is_alone = before.is_alone && runs > 0;
         let free = self.hands.saturating_sub(runs);
         let by = Claimer {
-            process: index,
             id,
             free,
             runs,
@@ -129,9 +128,10 @@ impl Queue {
         if !world.table.has(id) {
             return;
         }
-        if self.flaw != Flaw::NoLooksAtParked {
-            self.unpark(&mut world.table, index, id);
+        if self.flaw != Flaw::ParksBlindly {
+            self.unpark(&mut world.table, id);
         }
+        let is_called = self.leaves(&world.table, id) && self.flaw != Flaw::NoCalls;
         let others: Vec<u8> = {
             let entries = world.table.workers.iter().flatten();
             entries
@@ -144,7 +144,7 @@ impl Queue {
             let Some(entry) = world.table.entry(other) else {
                 continue;
             };
-            if !runs {
+            if !runs && !is_called {
                 entry.seen[index] = 0;
                 continue;
             }

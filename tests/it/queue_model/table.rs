@@ -20,7 +20,6 @@ use crate::queue_model::world::World;
 /// Who claims.
 #[derive(Clone, Copy)]
 pub(super) struct Claimer {
-    pub(super) process: usize,
     pub(super) id: u8,
     /// How many it may claim.
     pub(super) free: usize,
@@ -70,23 +69,37 @@ impl Queue {
             id,
             process,
             seen: [0; PROCESSES],
+            unread: [false; JOBS],
         });
         world.processes[process].id = id;
-        self.unpark(&mut world.table, process, id);
+        self.unpark(&mut world.table, id);
     }
 
-    /// Lets jobs go on that an older worker could not run.
-    pub(super) fn unpark(&self, table: &mut Table, process: usize, id: u8) {
-        for (job, row) in table.rows.iter_mut().enumerate() {
-            if row.state == State::Parked && row.worker < id && self.plans[job].known_by[process] {
-                row.state = if row.attempt > 0 {
-                    State::Retryable
-                } else {
-                    State::Available
-                };
-                row.worker = 0;
+    /// Lets parked jobs go on that this worker may be able to run.
+    pub(super) fn unpark(&self, table: &mut Table, id: u8) {
+        for job in 0..JOBS {
+            if table.rows[job].state == State::Parked && self.can(table, id, job) {
+                table.rows[job].waits_again();
             }
         }
+    }
+
+    /// Whether a worker knows the kind, and has not found the arguments to be unreadable.
+    fn can(&self, table: &Table, id: u8, job: usize) -> bool {
+        let mut entries = table.workers.iter().flatten();
+        let entry = entries.find(|entry| entry.id == id);
+        entry.is_some_and(|entry| self.plans[job].known_by[entry.process] && !entry.unread[job])
+    }
+
+    /// Whether any worker does that is entered.
+    fn can_any(&self, table: &Table, job: usize) -> bool {
+        let mut entries = table.workers.iter().flatten();
+        entries.any(|entry| self.can(table, entry.id, job))
+    }
+
+    /// Whether a worker leaves jobs to others.
+    pub(super) fn leaves(&self, table: &Table, id: u8) -> bool {
+        (0..JOBS).any(|job| self.waits(table, job) && !self.can(table, id, job))
     }
 
     /// Stores a job, unless one waits that holds its key.
@@ -180,12 +193,22 @@ impl Queue {
                 row.is_due = end == End::PutBack;
             }
             End::Unread => {
-                row.state = State::Parked;
                 row.attempt -= 1;
-                row.worker = worker;
+                row.state = State::Parked;
+                self.leave(&mut world.table, job, worker);
             }
         }
         self.left(world, job);
+    }
+
+    /// Leaves a job that one could not read to another, if there is one that may.
+    fn leave(&self, table: &mut Table, job: usize, worker: u8) {
+        if let Some(entry) = table.entry(worker) {
+            entry.unread[job] = self.flaw != Flaw::ForgetsUnread;
+        }
+        if self.can_any(table, job) && self.flaw != Flaw::ParksBlindly {
+            table.rows[job].waits_again();
+        }
     }
 
     /// What follows when a job runs no more, or waits no more.
@@ -285,11 +308,17 @@ impl Queue {
         {
             row.blocked = None;
         }
-        let knows = |job: usize| self.plans[job].known_by[by.process];
+        for job in 0..JOBS {
+            if self.waits(table, job) && !self.can_any(table, job) {
+                table.rows[job].state = State::Parked;
+            }
+        }
         let is_suspect = |table: &Table, job: usize| table.rows[job].deaths >= DEATHS_SUSPECT;
         let mut suspects = (0..JOBS).filter(|job| {
             let seems_to_wait = self.flaw == Flaw::BlindSuspect && table.rows[*job].waits();
-            is_suspect(table, *job) && knows(*job) && (self.waits(table, *job) || seems_to_wait)
+            is_suspect(table, *job)
+                && self.can(table, by.id, *job)
+                && (self.waits(table, *job) || seems_to_wait)
         });
         if let Some(suspect) = suspects.next() {
             if by.runs == 0 {
@@ -307,13 +336,7 @@ impl Queue {
             if claimed.len() == by.free || !self.waits(table, job) || is_suspect(table, job) {
                 continue;
             }
-            if !knows(job) {
-                let entries = || table.workers.iter().flatten();
-                if !entries().any(|entry| self.plans[job].known_by[entry.process]) {
-                    table.rows[job].state = State::Parked;
-                    table.rows[job].worker = by.id;
-                }
-            } else if self.may_run(table, job, by) {
+            if self.can(table, by.id, job) && self.may_run(table, job, by) {
                 claimed.push(job);
             }
         }
@@ -365,10 +388,13 @@ impl Queue {
     pub(super) fn retry(&self, world: &mut World, job: usize) {
         let is_bound = world.table.rows.iter().any(|row| row.binds);
         let is_unique = self.plans[job].unique != Unique::No;
-        let row = &mut world.table.rows[job];
-        if is_unique && !row.binds && is_bound {
+        if is_unique && !world.table.rows[job].binds && is_bound {
             return;
         }
+        for entry in world.table.workers.iter_mut().flatten() {
+            entry.unread[job] = false;
+        }
+        let row = &mut world.table.rows[job];
         *row = Row {
             state: State::Available,
             worker: 0,

@@ -84,7 +84,7 @@ pub(super) enum Blocked {
 )]
 pub(super) struct Row {
     pub(super) state: State,
-    /// The id of the worker that runs it, or has parked it; 0 is none.
+    /// The id of the worker that runs it; 0 is none.
     pub(super) worker: u8,
     pub(super) attempt: u8,
     pub(super) deaths: u8,
@@ -112,6 +112,15 @@ impl Row {
         effects: 0,
     };
 
+    /// It is parked no more.
+    pub(super) fn waits_again(&mut self) {
+        self.state = if self.attempt > 0 {
+            State::Retryable
+        } else {
+            State::Available
+        };
+    }
+
     pub(super) fn waits(&self) -> bool {
         matches!(self.state, State::Available | State::Retryable)
     }
@@ -132,6 +141,8 @@ pub(super) struct Entry {
     pub(super) process: usize,
     /// By process: how often that has seen the beat as it is now.
     pub(super) seen: [u8; PROCESSES],
+    /// The jobs whose arguments it could not read.
+    pub(super) unread: [bool; JOBS],
 }
 
 /// What is stored.

@@ -79,6 +79,26 @@ impl Job for Encore {
     }
 }
 
+/// What became of [`Play`] in another version of the program: neither can read the other's.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Rewritten {
+    pub(crate) role: String,
+}
+
+impl Job for Rewritten {
+    const NAME: &'static str = Play::NAME;
+    type Context = Stage;
+
+    async fn run(self, attempt: Attempt<Stage>) -> Ended {
+        let script = Arc::clone(&attempt.script);
+        script(attempt, self.role).await
+    }
+}
+
+pub(crate) fn rewrite(role: impl Into<String>) -> Request {
+    Request::new(&Rewritten { role: role.into() })
+}
+
 pub(crate) fn play(part: impl Into<String>) -> Request {
     Request::new(&Play { part: part.into() })
 }
@@ -257,6 +277,12 @@ impl Stage {
     /// A worker of another version of the program, which knows [`Encore`] too.
     pub(crate) fn newer_worker(&self, settings: Settings) -> Worker<Self> {
         let jobs = Jobs::default().register::<Play>().register::<Encore>();
+        Worker::new(self.queue.clone(), jobs, self.clone(), settings)
+    }
+
+    /// A worker of another version of the program, which knows [`Rewritten`] and not [`Play`].
+    pub(crate) fn rewritten_worker(&self, settings: Settings) -> Worker<Self> {
+        let jobs = Jobs::default().register::<Rewritten>();
         Worker::new(self.queue.clone(), jobs, self.clone(), settings)
     }
 

@@ -9,6 +9,9 @@ use rusqlite::Connection;
 
 use crate::support::chaos::Journal;
 use crate::support::chaos::nanos;
+use crate::support::chaos::operator::Act;
+use crate::support::chaos::operator::Deed;
+use crate::support::chaos::operator::REASON;
 use crate::support::chaos::rows;
 use crate::support::chaos::rows::Effects;
 use crate::support::chaos::rows::Request;
@@ -67,6 +70,7 @@ impl<'a> Checks<'a> {
             self.limits_held(),
             self.those_set_aside_ran_alone(),
             self.paused_queues_stood_still(),
+            self.cancelled_ones_ran_no_more(),
             rates,
         ];
         all.into_iter()
@@ -110,7 +114,9 @@ impl<'a> Checks<'a> {
 
     fn each_has_run(&self) -> Vec<String> {
         let ran: BTreeSet<i64> = self.runs.all.iter().map(|run| run.job).collect();
-        let not_run = self.rows.values().filter(|row| !ran.contains(&row.id));
+        let is_cancelled = |row: &Row| row.state == "cancelled" && row.error == REASON;
+        let rows = self.rows.values();
+        let not_run = rows.filter(|row| !ran.contains(&row.id) && !is_cancelled(row));
         not_run.map(|row| format!("never ran: {row:?}")).collect()
     }
 
@@ -130,8 +136,15 @@ impl<'a> Checks<'a> {
                 return row.deaths < 3;
             }
             let is_out_of_attempts = row.state == "discarded" && row.attempt == row.attempts_max;
+            if row.state == "cancelled" && row.error == REASON {
+                return !self.acts(row.id, Deed::Cancel).any(|_| true);
+            }
+            let is_tried_more = self.acts(row.id, Deed::Retry).any(|_| true);
             let is_right = match row.what.as_str() {
                 "Die" => false,
+                "Fail" | "Panic" | "Hang" if is_tried_more => {
+                    is_out_of_attempts || row.state == "completed"
+                }
                 "Cancel" => row.state == "cancelled" && row.error == "on purpose",
                 "Fail" | "Panic" | "Hang" if row.times >= row.attempts_max => is_out_of_attempts,
                 // A machine that does much else may make anything late.
@@ -150,7 +163,8 @@ impl<'a> Checks<'a> {
     fn effects_with_the_end_happened_once(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for ((job, tag, what, step), count) in &self.effects {
-            if *count > 1 && what != "did" {
+            let most = 1 + self.acts(*job, Deed::Retry).count();
+            if *count > most && what != "did" {
                 problems.push(format!(
                     "{what} {step} of the job {job}, {tag}, happened {count} times"
                 ));
@@ -166,13 +180,22 @@ impl<'a> Checks<'a> {
                 self.effects.contains_key(&effect)
             };
             let is_completed = row.state == "completed";
+            // What was completed before is done, whatever came later.
+            let retries = u32::try_from(self.acts(row.id, Deed::Retry).count()).unwrap();
             let is_right = match row.what.as_str() {
                 "Succeed" => !is_completed || effect("did", 0),
+                "Finish" if retries > 0 => !is_completed || effect("finished", 0),
                 "Finish" => effect("finished", 0) == is_completed,
                 "Bear" => {
                     let born = children.get(&row.tag).copied().unwrap_or(0);
-                    effect("finished", 0) == is_completed
-                        && born == if is_completed { row.times } else { 0 }
+                    let key = (row.id, row.tag, "finished".to_owned(), 0);
+                    let ends = self.effects.get(&key).copied().unwrap_or(0);
+                    let is_end_right = if retries > 0 {
+                        !is_completed || ends > 0
+                    } else {
+                        ends == usize::from(is_completed)
+                    };
+                    is_end_right && born == row.times * u32::try_from(ends).unwrap()
                 }
                 "Steps" => !is_completed || (0..row.times).all(|step| effect("step", step)),
                 _ => true,
@@ -278,6 +301,38 @@ impl<'a> Checks<'a> {
             }
         }
         (windows, problems)
+    }
+
+    /// What the operator did to a job, or may have done.
+    fn acts(&self, job: i64, deed: Deed) -> impl Iterator<Item = &Act> {
+        let acts = self.journal.acts.iter();
+        acts.filter(move |act| act.job == job && act.deed == deed && act.is_done != Some(false))
+    }
+
+    fn cancelled_ones_ran_no_more(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let done = self
+            .journal
+            .acts
+            .iter()
+            .filter(|act| act.is_done == Some(true));
+        for act in done.filter(|act| act.deed == Deed::Cancel) {
+            let mut later = self
+                .acts(act.job, Deed::Retry)
+                .filter(|it| it.until >= act.from);
+            let until = later.next().map_or(i64::MAX, |retry| retry.from);
+            let runs = self.runs.all.iter().filter(|run| run.job == act.job);
+            let again = runs.filter(|run| {
+                let at = self.claimed(run).map(|(_, at)| at);
+                at.is_some_and(|at| at > act.until + TICK_MS && at < until)
+            });
+            problems.extend(again.map(|run| format!("claimed again: {run:?}, after {act:?}")));
+            let state = self.rows.get(&act.job).map(|row| row.state.as_str());
+            if until == i64::MAX && !matches!(state, Some("cancelled" | "completed")) {
+                problems.push(format!("{state:?} after {act:?}"));
+            }
+        }
+        problems
     }
 
     fn paused_queues_stood_still(&self) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Processes that work on one queue, `examples/chaos/`, and what is done to them.
 
 pub(crate) mod checks;
+pub(crate) mod operator;
 pub(crate) mod rows;
 pub(crate) mod runs;
 pub(crate) mod watch;
@@ -13,6 +14,7 @@ use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -24,6 +26,8 @@ use rustix::time::ClockId;
 use rustix::time::clock_gettime;
 use tempfile::TempDir;
 
+use crate::support::chaos::operator::Act;
+use crate::support::chaos::operator::Operator;
 use crate::support::chaos::watch::Watch;
 use crate::support::ledger::example;
 use crate::support::ledger::open;
@@ -34,7 +38,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// So many processes at a time.
 const PROCESSES: usize = 4;
 
-/// How long a process may take from SIGTERM to its end: its jobs have two seconds, the machine does much else.
+/// How long a process may take from SIGTERM to its end: its jobs have half a second, those that hold their thread
+/// five, the machine does much else.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) const QUEUES: [&str; 3] = ["default", "mail", "bulk"];
@@ -46,22 +51,20 @@ const OFFSETS: [i64; 8] = [0, -3_600, -60, -7, 9, 60, 3_600, 1_800];
 const LAST_OFFSET: i64 = 7_200;
 
 /// What is done, by its weight.
-const DEEDS: [(Deed, u32); 7] = [
+const DEEDS: [(Deed, u32); 6] = [
     (Deed::Kill, 30),
     (Deed::Terminate, 18),
     (Deed::Doze, 8),
     (Deed::Faint, 5),
     (Deed::SetClock, 19),
-    (Deed::Pause, 15),
     (Deed::KillAll, 3),
 ];
 
 /// All of it once, however short the time is.
-const FIRST: [Deed; 9] = [
+const FIRST: [Deed; 8] = [
     Deed::Faint,
     Deed::SetClock,
     Deed::Kill,
-    Deed::Pause,
     Deed::SetClock,
     Deed::Terminate,
     Deed::KillAll,
@@ -78,7 +81,6 @@ enum Deed {
     /// Stopped for longer: the others take over what it runs.
     Faint,
     SetClock,
-    Pause,
     KillAll,
 }
 
@@ -92,7 +94,7 @@ pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap()
 }
 
-fn wall() -> i64 {
+pub(crate) fn wall() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
@@ -117,6 +119,8 @@ pub(crate) struct Journal {
     pub(crate) steps: Vec<(i64, i64)>,
     /// Which queue, from when to when.
     pub(crate) pauses: Vec<(&'static str, i64, i64)>,
+    /// What the operator did to jobs, in its order.
+    pub(crate) acts: Vec<Act>,
     pub(crate) problems: Vec<String>,
     pub(crate) deeds: Vec<String>,
 }
@@ -128,7 +132,7 @@ pub(crate) struct Chaos {
     random: fastrand::Rng,
     pub(crate) watch: Watch,
     pub(crate) journal: Journal,
-    paused: Option<(&'static str, i64, Instant)>,
+    operator: Operator,
     next_start: Instant,
     script: VecDeque<Deed>,
 }
@@ -143,11 +147,11 @@ impl Chaos {
         std::fs::copy(example("chaos"), &program).unwrap();
         let mut chaos = Self {
             watch: Watch::new(&folder.path().join("site.sqlite3")),
+            operator: Operator::new(&folder.path().join("site.sqlite3"), seed),
             folder,
             program,
             random: fastrand::Rng::with_seed(seed),
             journal: Journal::default(),
-            paused: None,
             next_start: Instant::now(),
             script: FIRST.into(),
         };
@@ -185,7 +189,10 @@ impl Chaos {
 
     /// Lets everything come to its end; says whether it does within this time.
     pub(crate) async fn calm(&mut self, within: Duration) -> Result<Duration, i64> {
-        self.resume();
+        let log = self.operator.end().await;
+        self.journal.pauses = log.pauses;
+        self.journal.acts = log.acts;
+        self.journal.problems.extend(log.problems);
         self.set_clock(LAST_OFFSET * 1_000, false);
         let conn = open(&self.database());
         let count =
@@ -222,11 +229,6 @@ impl Chaos {
     async fn tend(&mut self) {
         tokio::time::sleep(Duration::from_millis(10)).await;
         self.reap();
-        if let Some((_, _, until)) = self.paused
-            && Instant::now() > until
-        {
-            self.resume();
-        }
         let alive = self.alive().len();
         if alive < PROCESSES && Instant::now() > self.next_start {
             self.start();
@@ -334,7 +336,6 @@ impl Chaos {
                 let offset = self.random.choice(OFFSETS).unwrap();
                 self.set_clock(offset * 1_000, true);
             }
-            Deed::Pause => self.pause(),
         }
     }
 
@@ -384,32 +385,7 @@ impl Chaos {
         std::fs::write(&new, format!("{offset} {}", u8::from(is_feeding))).unwrap();
         std::fs::rename(&new, control).unwrap();
         self.journal.steps.push((wall(), offset));
-    }
-
-    fn pause(&mut self) {
-        let queue = self.random.choice(QUEUES).unwrap();
-        let time = Duration::from_millis(self.random.u64(1_500..8_000));
-        if self.paused.is_none() && self.write(
-            "INSERT INTO queues (name, paused_at) VALUES (?1, 1) ON CONFLICT (name) DO UPDATE SET paused_at = 1",
-            queue,
-        ) {
-            self.paused = Some((queue, wall(), Instant::now() + time));
-        }
-    }
-
-    fn resume(&mut self) {
-        if let Some((queue, from, _)) = self.paused.take() {
-            let until = wall();
-            let is_done = self.write("UPDATE queues SET paused_at = NULL WHERE name = ?1", queue);
-            assert!(is_done, "the queue {queue} cannot be resumed");
-            self.journal.pauses.push((queue, from, until));
-        }
-    }
-
-    /// As another program would; says whether the tables are there yet.
-    fn write(&self, sql: &str, queue: &str) -> bool {
-        let conn = open(&self.database());
-        conn.execute(sql, [queue]).is_ok()
+        self.operator.offset.store(offset, Ordering::Relaxed);
     }
 }
 
@@ -424,7 +400,7 @@ impl Drop for Chaos {
 }
 
 /// One that is gone is none to be told.
-fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let _ = kill_process(pid, signal);
 }
