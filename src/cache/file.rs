@@ -106,6 +106,7 @@ pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, S
             tracing::warn!(path = %path.display(), reason, "the cache file is made anew");
             remove(path);
         }
+        Kind::Unreadable if is_empty(path) => remove(path),
         Kind::Unreadable if with_suffix(path, ASIDE).exists() => return Err(reason),
         Kind::Unreadable => {
             tracing::warn!(path = %path.display(), reason, "the cache file is set aside, and made anew");
@@ -218,12 +219,15 @@ const NO_CACHE: &str = "the file is no cache; it is left as it is";
 /// What a file that cannot be read is called afterwards.
 const ASIDE: &str = ".damaged";
 
+fn beginning(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(100);
+    let file = std::fs::File::open(path)?;
+    file.take(100).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn what_is_at(path: &Path) -> Kind {
-    let Ok(bytes) = std::fs::File::open(path).and_then(|file| {
-        let mut bytes = Vec::with_capacity(100);
-        file.take(100).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }) else {
+    let Ok(bytes) = beginning(path) else {
         return Kind::Nothing;
     };
     if bytes.is_empty() {
@@ -240,9 +244,10 @@ fn what_is_at(path: &Path) -> Kind {
     }
 }
 
-/// Whether there is a file with nothing in it.
+/// Whether there is a file with nothing in it: that it was cut off, and perhaps filled up with zeros from its WAL.
 fn is_empty(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+    std::fs::metadata(path).is_ok_and(|file| file.is_file())
+        && beginning(path).is_ok_and(|bytes| bytes.iter().all(|&byte| byte == 0))
 }
 
 /// Removes the file, if it is a cache, or was; nobody of this process may have it open.

@@ -326,7 +326,11 @@ pub(super) fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 
 /// Gives so many free pages back to the disk.
 pub(super) fn shrink(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = statement.query([])?;
+    // It frees a page with each step.
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// Brings the WAL into the file.

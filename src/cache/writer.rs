@@ -489,6 +489,10 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 fn identity(tiers: &Tiers) -> Option<[u64; 4]> {
     let path = &tiers.settings.path;
     let file = std::fs::metadata(path).ok()?;
+    // From its first moment on it has a page.
+    if file.len() == 0 {
+        return None;
+    }
     let wal = std::fs::metadata(file::with_suffix(path, "-wal")).ok()?;
     Some([file.dev(), file.ino(), wal.dev(), wal.ino()])
 }
