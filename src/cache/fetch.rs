@@ -20,6 +20,7 @@ use crate::cache::entry;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Flight;
 use crate::cache::flight::Turn;
+use crate::cache::tiers::Begun;
 
 /// One computation: what it is for.
 #[derive(Debug)]
@@ -178,7 +179,7 @@ impl Work {
         let task = async move {
             let tiers = Arc::clone(&self.cache.tiers);
             let spot = tiers.spot(self.space, &self.key);
-            let begun = (tiers.waiting.guard(spot.hash), tiers.epoch());
+            let begun = tiers.begin(spot.hash);
             let computed = AssertUnwindSafe(async { compute().await })
                 .catch_unwind()
                 .await;
@@ -212,7 +213,7 @@ impl Work {
         }
     }
 
-    async fn keep(&self, value: Bytes, ttl: Ttl, begun: (crate::cache::waiting::Guard, u64)) {
+    async fn keep(&self, value: Bytes, ttl: Ttl, begun: Begun) {
         let tiers = &self.cache.tiers;
         let (bytes, bytes_max) = (value.len(), tiers.settings.value_bytes_max);
         if bytes > bytes_max {

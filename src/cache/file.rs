@@ -106,14 +106,13 @@ pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, S
             tracing::warn!(path = %path.display(), reason, "the cache file is made anew");
             remove(path);
         }
-        Kind::Unreadable if is_empty(path) => remove(path),
+        // It was cut off, and what is beside it fits no longer.
+        Kind::Nothing | Kind::Unreadable if is_empty(path) => remove(path),
         Kind::Unreadable if with_suffix(path, ASIDE).exists() => return Err(reason),
         Kind::Unreadable => {
             tracing::warn!(path = %path.display(), reason, "the cache file is set aside, and made anew");
             set_aside(path);
         }
-        // It was cut off, and what is beside it fits no longer.
-        Kind::Nothing if is_empty(path) => remove(path),
         Kind::Nothing => return Err(reason),
     }
     try_open(path, shape, seed).map_err(Failure::into_reason)

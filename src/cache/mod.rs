@@ -47,6 +47,7 @@ mod forget;
 mod marks;
 mod memory;
 mod namespace;
+mod opened;
 mod presence;
 mod readers;
 mod rows;

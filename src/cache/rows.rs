@@ -37,6 +37,12 @@ pub(super) const LAYOUT: &str = "
         id   INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX entries_expires_at ON entries (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE TABLE deletions (
+        id   INTEGER PRIMARY KEY,  -- grows; only the last of them are kept
+        hash INTEGER NOT NULL,
+        by   INTEGER NOT NULL      -- the process
+    ) STRICT;
+    CREATE INDEX deletions_hash ON deletions (hash);
     CREATE TABLE state (
         id      INTEGER PRIMARY KEY CHECK (id = 1),
         seed    INTEGER NOT NULL,  -- of the hashes; another one, and all that was put is out of reach
@@ -157,13 +163,17 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Deletes the entry with a hash, if there is one.
+/// Deletes the entry with a hash, if there is one, and says so to other processes, who may be computing it.
 pub(super) fn delete(
     connection: &Connection,
     hash: u64,
+    by: i64,
     counts: &mut Counts,
 ) -> rusqlite::Result<()> {
     let hash = hash.cast_signed();
+    connection
+        .prepare_cached("INSERT INTO deletions (hash, by) VALUES (?1, ?2)")?
+        .execute([hash, by])?;
     let id: Option<i64> = connection
         .prepare_cached("SELECT id FROM keys WHERE hash = ?1")?
         .query_row([hash], |row| row.get(0))
@@ -172,6 +182,50 @@ pub(super) fn delete(
         delete_entry(connection, id, hash, counts)?;
     }
     Ok(())
+}
+
+/// So many deletions are remembered: a computation during which more come is not kept.
+const DELETIONS_MAX: i64 = 4_096;
+
+/// Forgets the deletions that are long past.
+pub(super) fn prune_deletions(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM deletions WHERE id <= (SELECT max(id) FROM deletions) - ?1")?
+        .execute([DELETIONS_MAX])?;
+    Ok(())
+}
+
+/// The last deletion, and the last by another process than `by`; 0 without one.
+pub(super) fn last_deletions(connection: &Connection, by: i64) -> rusqlite::Result<(i64, i64)> {
+    let last = |sql, values: &[i64]| {
+        connection
+            .prepare_cached(sql)?
+            .query_row(rusqlite::params_from_iter(values), |row| row.get(0))
+            .optional()
+            .map(Option::unwrap_or_default)
+    };
+    Ok((
+        last("SELECT id FROM deletions ORDER BY id DESC LIMIT 1", &[])?,
+        last(
+            "SELECT id FROM deletions WHERE by <> ?1 ORDER BY id DESC LIMIT 1",
+            &[by],
+        )?,
+    ))
+}
+
+/// Whether another process than `by` has deleted a hash after a deletion, as far as is remembered; else that too.
+pub(super) fn was_deleted_since(
+    connection: &Connection,
+    hash: u64,
+    since: i64,
+    by: i64,
+) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM deletions WHERE hash = ?1 AND id > ?2 AND by <> ?3)
+                 OR (SELECT min(id) FROM deletions) > ?2 + 1",
+        )?
+        .query_row([hash.cast_signed(), since, by], |row| row.get(0))
 }
 
 /// Deletes up to `limit` entries whose time is over, those first that have been it longest.

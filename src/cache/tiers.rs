@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -70,11 +71,21 @@ pub(super) struct Tiers {
     looked_at_ms: AtomicU64,
     made_at: Instant,
     has_file: AtomicBool,
+    /// The last deletion in the file that this process knows of.
+    deletion: AtomicI64,
     /// How many groups the writer has begun, and how many of them are in the file.
     begun: AtomicU64,
     pub(super) written: watch::Sender<u64>,
     /// What the file said of itself last, and its size in bytes: in use and free.
     pub(super) state: Mutex<(State, u64, u64)>,
+}
+
+/// When a computation began: what must not have been written since by this process, and what others had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    guard: Guard,
+    epoch: u64,
+    deletion: i64,
 }
 
 /// Where an entry was found.
@@ -116,6 +127,7 @@ impl Tiers {
             looked_at_ms: AtomicU64::new(0),
             made_at: Instant::now(),
             has_file: AtomicBool::new(false),
+            deletion: AtomicI64::new(0),
             begun: AtomicU64::new(0),
             written: watch::Sender::new(0),
             state: Mutex::default(),
@@ -155,6 +167,32 @@ impl Tiers {
             self.epoch.fetch_add(1, Ordering::SeqCst);
         }
         self.looked_at_ms.store(self.elapsed_ms(), Ordering::SeqCst);
+    }
+
+    /// A computation begins.
+    pub(super) fn begin(&self, hash: u64) -> Begun {
+        Begun {
+            guard: self.waiting.guard(hash),
+            epoch: self.epoch(),
+            deletion: self.deletion.load(Ordering::SeqCst),
+        }
+    }
+
+    /// So far deletions are known.
+    pub(super) fn set_deletion(&self, deletion: i64) {
+        self.deletion.store(deletion, Ordering::SeqCst);
+    }
+
+    /// An entry is not to be kept after all.
+    pub(super) fn refuse(&self, hash: u64, entry: &Arc<Entry>) {
+        let _part = self.waiting.lock(hash);
+        if let Some(memory) = &self.memory
+            && memory
+                .get(hash)
+                .is_some_and(|kept| Arc::ptr_eq(&kept, entry))
+        {
+            memory.remove(hash);
+        }
     }
 
     pub(super) fn has_file(&self) -> bool {
@@ -258,29 +296,25 @@ impl Tiers {
         spot: Spot<'_>,
         value: Bytes,
         times: Times,
-        computed: Option<(Guard, u64)>,
+        computed: Option<Begun>,
     ) -> bool {
         self.counters.add(Count::Put);
         let sample = Counters::sample();
-        let entry = Entry::new(spot, value, self.now(), times, self.epoch());
+        // If others have written since it began, memory asks the file before it believes it.
+        let epoch = computed.map_or_else(|| self.epoch(), |begun| begun.epoch);
+        let entry = Entry::new(spot, value, self.now(), times, epoch);
         let mut part = self.waiting.lock(spot.hash);
-        // What another process wrote meanwhile may be what it was computed from.
-        let is_kept = computed
-            .is_none_or(|(guard, epoch)| self.waiting.is_unchanged(guard) && epoch == self.epoch());
+        let is_kept = computed.is_none_or(|begun| self.waiting.is_unchanged(begun.guard));
         if is_kept {
-            self.put_locked(
-                &mut part,
-                spot.hash,
-                entry,
-                computed.map(|(_, epoch)| epoch),
-            );
+            let deletion = computed.map(|begun| begun.deletion);
+            self.put_locked(&mut part, spot.hash, entry, deletion);
         }
         drop(part);
         self.counters.record(Op::Put, sample);
         is_kept
     }
 
-    fn put_locked(&self, part: &mut Part, hash: u64, entry: Entry, computed: Option<u64>) {
+    fn put_locked(&self, part: &mut Part, hash: u64, entry: Entry, computed: Option<i64>) {
         let entry = Arc::new(entry);
         self.waiting.change(hash);
         if let Some(memory) = &self.memory {

@@ -19,8 +19,8 @@ use crate::cache::memory::AsItIs;
 /// What is to become of the entry with a hash.
 #[derive(Clone, Debug)]
 pub(super) enum Write {
-    /// It is put; if it was computed, then from what was there at this epoch.
-    Put(Arc<entry::Entry>, Option<u64>),
+    /// It is put; if it was computed, then after this deletion and maybe from before the next.
+    Put(Arc<entry::Entry>, Option<i64>),
     Delete,
 }
 

@@ -3,13 +3,10 @@
 //! It gathers what is put for a moment, and writes it in groups; then it sees to what is expired and what is too much.
 //! While nobody uses the cache it sleeps.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
-
-use rusqlite::Connection;
 
 use crate::cache::bell::Reason;
 use crate::cache::counters::Counters;
@@ -17,6 +14,10 @@ use crate::cache::counters::Op;
 use crate::cache::entry::Spot;
 use crate::cache::file;
 use crate::cache::file::Failure;
+use crate::cache::opened::Opened;
+use crate::cache::opened::data_version;
+use crate::cache::opened::identity;
+use crate::cache::opened::in_transaction;
 use crate::cache::presence::Presence;
 use crate::cache::rows;
 use crate::cache::rows::Counts;
@@ -32,12 +33,6 @@ const RETRY: Duration = Duration::from_secs(30);
 /// After a write that another process held up.
 const RETRY_BUSY: Duration = Duration::from_millis(100);
 
-/// So many entries at most are expired with each transaction.
-const EXPIRE: u32 = 256;
-
-/// So many rounds of eviction at most go with each transaction, beyond what its puts call for.
-const EVICT: usize = 8;
-
 /// So many pages are given back to the disk at a time.
 const SHRINK_PAGES: u32 = 256;
 
@@ -51,7 +46,7 @@ const FREE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Writer {
     tiers: Arc<Tiers>,
-    file: Option<File>,
+    file: Option<Opened>,
     /// When an open failed last, and was told.
     failed_at: Option<Instant>,
     /// When the file was made anew last.
@@ -62,18 +57,6 @@ pub(super) struct Writer {
     is_shrinking: bool,
     /// When there is something to be done that nobody asks for.
     due_at: Option<Instant>,
-}
-
-/// The open file.
-#[derive(Debug)]
-struct File {
-    connection: Connection,
-    /// Changes when another process has written.
-    data_version: i64,
-    /// As it is in the file: another one was put there by another process, which has cleared it.
-    seed: u64,
-    /// Which file it is, to notice that it was deleted.
-    identity: Option<[u64; 4]>,
 }
 
 impl Writer {
@@ -212,6 +195,9 @@ impl Writer {
         file.data_version = version;
         if is_changed {
             file.adopt_seed(&self.tiers)?;
+            let (last, of_others) = rows::last_deletions(&file.connection, file.process)?;
+            file.deletion_of_others = of_others;
+            self.tiers.set_deletion(last);
         }
         self.tiers.looked(is_changed);
         Ok(())
@@ -330,7 +316,7 @@ impl Writer {
         }
     }
 
-    fn try_open(&mut self, is_first: bool) -> Result<File, String> {
+    fn try_open(&mut self, is_first: bool) -> Result<Opened, String> {
         let tiers = &self.tiers;
         let path = &tiers.settings.path;
         file::make_folder(path)?;
@@ -362,11 +348,11 @@ impl Writer {
         &self,
         is_first: bool,
         forgotten: &[(u64, Vec<u8>)],
-    ) -> Result<File, String> {
+    ) -> Result<Opened, String> {
         let tiers = &self.tiers;
         let path = &tiers.settings.path;
         let connection = file::open(path, tiers.shape, tiers.seed())?;
-        let begun = || -> Result<File, Failure> {
+        let begun = || -> Result<Opened, Failure> {
             if is_first {
                 tiers.set_seed(rows::seed(&connection)?);
             } else {
@@ -374,17 +360,22 @@ impl Writer {
                 rows::set_seed(&connection, tiers.seed())?;
                 in_transaction(&connection, |connection| Ok(rows::delete_all(connection)?))?;
             }
+            let process = fastrand::i64(..);
             in_transaction(&connection, |connection| {
                 let mut counts = Counts::default();
                 for (space, key) in forgotten {
                     let hash = Spot::new(tiers.seed(), *space, key).hash;
-                    rows::delete(connection, hash, &mut counts)?;
+                    rows::delete(connection, hash, process, &mut counts)?;
                 }
                 Ok(rows::add(connection, counts)?)
             })?;
-            Ok(File {
+            let (last, deletion_of_others) = rows::last_deletions(&connection, process)?;
+            tiers.set_deletion(last);
+            Ok(Opened {
                 data_version: data_version(&connection)?,
                 seed: tiers.seed(),
+                process,
+                deletion_of_others,
                 identity: identity(tiers),
                 connection,
             })
@@ -403,96 +394,4 @@ impl Writer {
             .unwrap_or_else(PoisonError::into_inner);
         presence.take()
     }
-}
-
-impl File {
-    /// Writes some of what waits, and makes room for it.
-    fn transaction(&mut self, tiers: &Tiers, writes: &[(u64, Write)]) -> Result<(), Failure> {
-        let Self {
-            connection,
-            data_version: seen,
-            seed,
-            ..
-        } = self;
-        in_transaction(connection, |connection| {
-            let version = data_version(connection)?;
-            let is_changed = version != *seen;
-            *seen = version;
-            tiers.looked(is_changed);
-            if is_changed && adopt_seed(connection, seed, tiers)? {
-                // What waits was put before that, as far as anybody can tell.
-                return Ok(());
-            }
-            let mut counts = Counts::default();
-            for (hash, write) in writes {
-                match write {
-                    // It may be of before what another process has written since.
-                    Write::Put(_, Some(epoch)) if *epoch != tiers.epoch() => {}
-                    Write::Put(entry, _) => {
-                        rows::put(connection, *hash, entry, &tiers.marks, &mut counts)?;
-                    }
-                    Write::Delete => rows::delete(connection, *hash, &mut counts)?,
-                }
-            }
-            rows::expire(connection, tiers.now(), EXPIRE, &mut counts)?;
-            for _ in 0..EVICT + writes.len() {
-                if rows::sizes(connection)?.0 <= tiers.shape.pages_bytes_max
-                    || !rows::evict(connection, &tiers.marks, &mut counts)?
-                {
-                    break;
-                }
-            }
-            Ok(rows::add(connection, counts)?)
-        })
-    }
-}
-
-impl File {
-    fn adopt_seed(&mut self, tiers: &Tiers) -> rusqlite::Result<()> {
-        adopt_seed(&self.connection, &mut self.seed, tiers).map(drop)
-    }
-}
-
-/// Forgets everything, if another process has cleared the file; says whether it has.
-fn adopt_seed(connection: &Connection, known: &mut u64, tiers: &Tiers) -> rusqlite::Result<bool> {
-    let seed = rows::seed(connection)?;
-    if seed == *known {
-        return Ok(false);
-    }
-    *known = seed;
-    // If this process is about to clear it as well, its own will be in the file.
-    if !tiers.bell.is_rung(Reason::Clear) {
-        tiers.set_seed(seed);
-    }
-    Ok(true)
-}
-
-fn in_transaction(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let done = work(connection).and_then(|()| Ok(connection.execute_batch("COMMIT")?));
-    if done.is_err() {
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    done
-}
-
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("PRAGMA data_version")?
-        .query_row([], |row| row.get(0))
-}
-
-/// Which file is at the path, and which WAL beside it.
-fn identity(tiers: &Tiers) -> Option<[u64; 4]> {
-    let path = &tiers.settings.path;
-    let file = std::fs::metadata(path).ok()?;
-    // From its first moment on it has a page.
-    if file.len() == 0 {
-        return None;
-    }
-    let wal = std::fs::metadata(file::with_suffix(path, "-wal")).ok()?;
-    Some([file.dev(), file.ino(), wal.dev(), wal.ino()])
 }
