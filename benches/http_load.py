@@ -28,6 +28,7 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TICKS = os.sysconf("SC_CLK_TCK")
 
 HELLO = "request = function() return wrk.format(nil, '/hello') end\n"
+PAGE = "request = function() return wrk.format(nil, '/page') end\n"
 READ = "request = function() return wrk.format(nil, '/read/' .. math.random(10000)) end\n"
 INSERT = "wrk.method = 'POST'\nrequest = function() return wrk.format(nil, '/insert/' .. math.random(10000)) end\n"
 MIX = (
@@ -47,12 +48,15 @@ RUNS = [
     Run("insert", "sqlx, BEGIN IMMEDIATE … COMMIT", "sqlx", "transaction", INSERT),
     *(Run("insert, FULL", who, who, "full", INSERT) for who in ("houseboat", *PEERS)),
     *(Run("half and half", who, who, "normal", MIX) for who in ("houseboat", *PEERS)),
+    Run("page, kept", "houseboat", "houseboat", "normal", PAGE),
+    Run("page, kept, all layers", "houseboat", "houseboat", "site", PAGE),
     Run("hello, all layers", "houseboat", "houseboat", "site", HELLO),
     Run("read, all layers", "houseboat", "houseboat", "site", READ),
 ]
 
 # The work of Houseboat, what it is held against (a work and who does it), and how many times that it should be.
 GOALS = [
+    ("page, kept", "hello", "bare axum", 0.8),
     ("read", "hello", "bare axum", 0.65),
     ("read", "read", "sqlx", 2.5),
     ("read", "read", "bun", 1.0),

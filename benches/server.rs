@@ -1,20 +1,24 @@
 //! The servers that `benches/http_load.py` and `files.py` puts under load: bare axum, and axum with the database layer.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Html;
 use axum::routing::get;
 use axum::routing::post;
+use houseboat::cache::Cache;
 use houseboat::database::Clock;
 use houseboat::database::Database;
 use houseboat::database::Migrations;
 use houseboat::database::Settings;
 use houseboat::database::Synchronous;
 use houseboat::http::Assets;
+use houseboat::http::PageCache;
 use houseboat::replication::Replica;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -40,6 +44,18 @@ struct Item {
 
 async fn hello() -> &'static str {
     "hello"
+}
+
+/// A page of 1 KiB, which is kept.
+async fn page() -> Html<String> {
+    Html("<p>It has thirty-two bytes.</p>\n".repeat(32))
+}
+
+fn cache_settings(database: &Database) -> houseboat::cache::Settings {
+    houseboat::cache::Settings {
+        path: database.path().with_file_name("bench-cache.sqlite3"),
+        ..houseboat::cache::Settings::default()
+    }
 }
 
 async fn read(
@@ -131,14 +147,13 @@ async fn main() {
             .route("/insert/{item}", post(insert))
             .with_state(database.clone())
             .merge(hello_only);
+        let cache = Cache::open(&cache_settings(&database), Clock::system()).await;
+        let page = get(page).layer(PageCache::new(Duration::from_hours(1)).cache(cache.clone()));
+        let routes = routes.route("/page", page);
         if mode == "site" {
             let settings = houseboat::http::Settings::default();
-            houseboat::http::router(
-                routes,
-                Assets::default(),
-                &settings,
-                (&database, &Replica::default()),
-            )
+            let handles = (&database, &cache, &Replica::default());
+            houseboat::http::router(routes, Assets::default(), &settings, handles)
         } else {
             routes
         }

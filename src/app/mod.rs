@@ -240,9 +240,10 @@ impl<S: Section> App<S> {
             context.replica.has_snapshots(snapshots.clone());
         }
         let routes = self.routes.with_state(context.clone());
-        let (database, replica) = (&context.database, &context.replica);
+        let (database, cache, replica) = (&context.database, &context.cache, &context.replica);
+        let handles = (database, cache, replica);
         Ok(Site {
-            router: http::router(routes, self.assets, &config.server, (database, replica)),
+            router: http::router(routes, self.assets, &config.server, handles),
             keeper: Keeper::new(database.clone(), &config.database),
             on_damage: self.on_damage,
             worker: Worker::new(

@@ -330,6 +330,10 @@ impl Database {
         self.inner.clock.now()
     }
 
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
     /// The file, also where the settings name a link to it.
     #[must_use]
     pub fn path(&self) -> &Path {

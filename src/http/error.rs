@@ -1,5 +1,7 @@
 //! What a handler may fail with, and the page a visitor then sees.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::Request;
@@ -87,6 +89,21 @@ impl Error {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         error.retry_after = Some(HeaderValue::from(seconds));
         error
+    }
+
+    /// 429: not so often; the visitor's program may ask again after this.
+    pub(super) fn too_many(retry_after: Duration) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let mut error = Self::new(status, words(status).1);
+        // Rounded up: who comes back then is let in.
+        let seconds = retry_after.as_millis().div_ceil(1_000).max(1);
+        error.retry_after = HeaderValue::try_from(seconds.to_string()).ok();
+        error
+    }
+
+    /// The sentence for the visitor.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// What another container was to answer, and did not; `cause` goes to the log.

@@ -28,10 +28,13 @@ use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
+use crate::cache::Cache;
 use crate::database::Database;
 use crate::http::Assets;
 use crate::http::Error;
+use crate::http::Pages;
 use crate::http::Settings;
+use crate::http::arrival::Handles;
 use crate::http::error::Look;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::explain;
@@ -46,13 +49,19 @@ pub fn router(
     routes: Router,
     assets: Assets,
     settings: &Settings,
-    (database, replica): (&Database, &Replica),
+    (database, cache, replica): (&Database, &Cache, &Replica),
 ) -> Router {
     let (own, look) = own();
+    let site = Handles {
+        cache: cache.clone(),
+        pages: Pages::of(cache),
+        clock: database.clock().clone(),
+        time: settings.request_timeout(),
+    };
     let routes = routes
         .merge(health::routes(database, replica))
         .merge(own.merge(assets).routes());
-    layers(routes, look, settings)
+    layers(routes, look, settings, Some(site))
 }
 
 /// Answers with the [`Error`] in a request's extensions, in the same layers and with the same look as a site's.
@@ -66,7 +75,7 @@ pub(super) fn pages(settings: &Settings) -> (Router, String) {
         .fallback(async |error: Option<Extension<Error>>| {
             error.map_or_else(Error::not_found, |Extension(error)| error)
         });
-    (layers(routes, look, settings), stylesheet)
+    (layers(routes, look, settings, None), stylesheet)
 }
 
 /// The framework's own files, and what its pages need of them.
@@ -84,10 +93,16 @@ fn own() -> (Assets, Look) {
 /// Every layer, in the order in which a request meets them.
 ///
 /// They are one stack, and not a `Router::layer` each, which would cost an allocation a layer and request.
-fn layers(routes: Router, look: Look, settings: &Settings) -> Router {
+fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>) -> Router {
     let stack = ServiceBuilder::new()
         // An id from outside is not trusted: it could be another's, or a kilobyte long.
-        .map_request(drop_request_id)
+        .map_request(move |request| {
+            let request = drop_request_id(request);
+            match &site {
+                Some(site) => site.arrive(request),
+                None => request,
+            }
+        })
         .layer(SetRequestIdLayer::x_request_id(NewRequestId))
         // Sees everything below, and the id above.
         .layer(

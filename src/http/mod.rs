@@ -4,14 +4,19 @@
 //! may not be the only one of its site puts a [`Front`] in between.
 //! The paths `/up`, `/ready` and `/assets/` are the framework's; all others are the site's.
 
+mod address;
+mod arrival;
 mod assets;
 mod error;
 mod handover;
 mod health;
 mod layers;
+mod page_cache;
+mod rate_limit;
 mod settings;
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -30,6 +35,11 @@ pub use self::handover::Role;
 pub use self::handover::Status;
 pub use self::handover::addresses;
 pub use self::layers::router;
+pub use self::page_cache::Cached;
+pub use self::page_cache::PageCache;
+pub use self::page_cache::Pages;
+pub use self::rate_limit::Limited;
+pub use self::rate_limit::RateLimit;
 pub use self::settings::Settings;
 pub(crate) use self::settings::is_url;
 
@@ -43,7 +53,8 @@ pub async fn serve(
     router: Router,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router)
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .into_future()
         .await

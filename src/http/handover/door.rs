@@ -1,12 +1,14 @@
 //! The service behind each connection.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
@@ -111,6 +113,11 @@ impl Door {
         }
         let what = request.headers().get(headers::CONTROL).cloned();
         let hops = headers::hops(request.headers());
+        // The other end of this connection is a container, and no visitor.
+        request.extensions_mut().remove::<ConnectInfo<SocketAddr>>();
+        if let Some(address) = headers::address(request.headers()) {
+            request.extensions_mut().insert(ConnectInfo(address));
+        }
         headers::drop_own(request.headers_mut());
         if let Some(what) = what {
             let (control, stop) = (control.clone(), self.0.stop.clone());

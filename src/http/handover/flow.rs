@@ -1,10 +1,12 @@
 //! A request that the site does not answer at once: its way until somebody does.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::body::HttpBody;
+use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::Method;
@@ -227,6 +229,11 @@ fn outgoing(parts: &Parts, body: Body, hops: u16) -> Request {
     request
         .headers_mut()
         .insert(headers::HOPS, HeaderValue::from(hops + 1));
+    if let Some(ConnectInfo(address)) = parts.extensions.get::<ConnectInfo<SocketAddr>>()
+        && let Ok(address) = HeaderValue::try_from(address.to_string())
+    {
+        request.headers_mut().insert(headers::ADDRESS, address);
+    }
     request
 }
 

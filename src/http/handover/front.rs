@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,7 +163,8 @@ impl Front {
             let _ = stream.set_nodelay(true);
         });
         let door = Door::new(self.clone(), way, stop.clone());
-        axum::serve(listener, ServiceExt::<Request>::into_make_service(door))
+        let door = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(door);
+        axum::serve(listener, door)
             .with_graceful_shutdown(async move { stop.cancelled().await })
             .await
     }

@@ -1,5 +1,7 @@
 //! Headers between containers, and those that end at each connection.
 
+use std::net::SocketAddr;
+
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
@@ -13,6 +15,8 @@ pub(super) const KEY: HeaderName = HeaderName::from_static("houseboat-key");
 pub(super) const CONTROL: HeaderName = HeaderName::from_static("houseboat-control");
 /// How often a request was passed on.
 pub(super) const HOPS: HeaderName = HeaderName::from_static("houseboat-hops");
+/// Where the visitor is whose request is passed on.
+pub(super) const ADDRESS: HeaderName = HeaderName::from_static("houseboat-address");
 /// On the answer of a container that did not accept the key, and so has done nothing.
 pub(super) const REFUSED: HeaderName = HeaderName::from_static("houseboat-refused");
 
@@ -72,6 +76,11 @@ pub(super) fn shows_key(headers: &HeaderMap, key: &str) -> bool {
         std::hint::black_box(difference | (one ^ other))
     });
     !key.is_empty() && shown.len() == key.len() && difference == 0
+}
+
+/// Where the visitor is whose request another container passes on; one of an older build does not say.
+pub(super) fn address(headers: &HeaderMap) -> Option<SocketAddr> {
+    text(headers, &ADDRESS)?.parse().ok()
 }
 
 /// How often a request of another container was passed on, which is once at least.

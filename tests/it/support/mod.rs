@@ -20,6 +20,7 @@ pub(crate) mod raw;
 pub(crate) mod replica;
 pub(crate) mod s3;
 pub(crate) mod search;
+pub(crate) mod served;
 pub(crate) mod site;
 pub(crate) mod sources;
 pub(crate) mod stage;

@@ -35,7 +35,10 @@ pub(crate) struct RawAnswer {
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
         let (reads, writes) = stream.into_split();
         let reads = Reads(BufReader::new(reads));
         Self { reads, writes }
