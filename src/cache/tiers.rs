@@ -47,6 +47,9 @@ const BELIEVED_MS: u64 = 1_000;
 /// After so many milliseconds somebody should look.
 const LOOK_AFTER_MS: u64 = 500;
 
+/// When there was no room for so long as anybody waits, nobody waits for it for so many milliseconds.
+const FULL_MS: u64 = 500;
+
 /// So much may wait to be written, in bytes, where the memory may hold less.
 const WAITING_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
@@ -71,6 +74,8 @@ pub(super) struct Tiers {
     looked_at_ms: AtomicU64,
     made_at: Instant,
     has_file: AtomicBool,
+    /// Until when nobody waits for room, in milliseconds since `made_at`.
+    full_until_ms: AtomicU64,
     /// The last deletion in the file that this process knows of.
     deletion: AtomicI64,
     /// How many groups the writer has begun, and how many of them are in the file.
@@ -127,6 +132,7 @@ impl Tiers {
             looked_at_ms: AtomicU64::new(0),
             made_at: Instant::now(),
             has_file: AtomicBool::new(false),
+            full_until_ms: AtomicU64::new(0),
             deletion: AtomicI64::new(0),
             begun: AtomicU64::new(0),
             written: watch::Sender::new(0),
@@ -406,27 +412,35 @@ impl Tiers {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Whether there is room for another write to wait; waits for it, but not for long.
+    /// Whether there is room for another write to wait; waits for it, but not for long, and not again at once.
     pub(super) async fn has_room(&self) -> bool {
         let is_full = || self.waiting.bytes() > self.waiting_bytes_max();
         if !is_full() {
             return true;
         }
+        if self.elapsed_ms() < self.full_until_ms.load(Ordering::Relaxed) {
+            return false;
+        }
         self.bell.ring(Reason::Urgent);
         let mut written = self.written.subscribe();
         let room = async { while is_full() && written.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(WAIT_MAX, room).await;
-        !is_full()
+        if !is_full() {
+            return true;
+        }
+        let until = self.elapsed_ms() + FULL_MS;
+        self.full_until_ms.store(until, Ordering::Relaxed);
+        false
     }
 
-    /// Returns when all that was written until now is in the file, or no file is to be had, or after a while.
+    /// Returns when all that was deleted until now is gone from the file, or no file is to be had, or after a while.
     pub(super) async fn settled(&self) {
         if self.has_file() {
             let _ = tokio::time::timeout(WAIT_MAX, self.flushed()).await;
         }
     }
 
-    /// Returns when all that was written until now is in the file, or no file is to be had.
+    /// Returns when all that was deleted until now is gone from the file, or no file is to be had.
     pub(super) async fn flushed(&self) {
         let mut written = self.written.subscribe();
         // A group that began after this was read has it.

@@ -54,6 +54,8 @@ pub(super) struct Part {
     next: Writes,
     /// In the group that is being written.
     under_way: Writes,
+    /// How many deletions there may be in `next`.
+    deletions: usize,
 }
 
 /// How often entries like one had been written.
@@ -63,7 +65,9 @@ pub(super) struct Guard {
     changes: u64,
 }
 
-const PARTS: usize = 64;
+/// By the first bits of the hash, so that parts that follow each other do so in the file.
+pub(super) const PARTS: usize = 64;
+const PART_SHIFT: u32 = u64::BITS - PARTS.trailing_zeros();
 
 /// With so many, writes of other keys seldom look like a write of this one.
 const CHANGES: usize = 1 << 14;
@@ -79,7 +83,7 @@ impl Waiting {
 
     /// The part of a hash, locked.
     pub(super) fn lock(&self, hash: u64) -> MutexGuard<'_, Part> {
-        lock(&self.parts[index(hash >> 52, PARTS)])
+        lock(&self.parts[index(hash >> PART_SHIFT, PARTS)])
     }
 
     /// To be taken before something is looked for that is to be kept then.
@@ -102,6 +106,7 @@ impl Waiting {
     /// Adds a write to a locked part, in place of one of the same hash that waits.
     pub(super) fn add(&self, part: &mut Part, hash: u64, write: Write) {
         self.bytes.fetch_add(write.weight(), Ordering::Relaxed);
+        part.deletions += usize::from(matches!(write, Write::Delete));
         if let Some(before) = part.next.insert(hash, write) {
             self.bytes.fetch_sub(before.weight(), Ordering::Relaxed);
         }
@@ -112,25 +117,51 @@ impl Waiting {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes all that waits, to be written: it can be found here until [`written`](Self::written).
-    pub(super) fn take(&self) -> Vec<(u64, Write)> {
+    /// Takes the deletions, to be written: they can be found here until [`written`](Self::written).
+    pub(super) fn take_deletions(&self) -> Vec<(u64, Write)> {
         let mut taken = Vec::new();
         for part in &self.parts {
             let part = &mut *lock(part);
-            std::mem::swap(&mut part.next, &mut part.under_way);
-            taken.extend(
-                part.under_way
-                    .iter()
-                    .map(|(hash, write)| (*hash, write.clone())),
-            );
+            if part.deletions == 0 {
+                continue;
+            }
+            part.deletions = 0;
+            let deletions = part
+                .next
+                .extract_if(|_, write| matches!(write, Write::Delete));
+            for (hash, write) in deletions {
+                taken.push((hash, write.clone()));
+                part.under_way.insert(hash, write);
+            }
         }
         taken
+    }
+
+    /// Takes what waits in the parts from `at` on, to be written, until it is so many bytes; says which part is next.
+    ///
+    /// The parts are in the order of the hashes.
+    pub(super) fn take(&self, mut at: usize, bytes: usize) -> (Vec<(u64, Write)>, usize) {
+        let (mut taken, mut sum) = (Vec::new(), 0);
+        while at < PARTS && sum < bytes {
+            let part = &mut *lock(&self.parts[at]);
+            part.deletions = 0;
+            for (hash, write) in part.next.drain() {
+                sum += write.weight();
+                taken.push((hash, write.clone()));
+                part.under_way.insert(hash, write);
+            }
+            at += 1;
+        }
+        (taken, at)
     }
 
     /// What was taken is in the file.
     pub(super) fn written(&self) {
         for part in &self.parts {
             let mut part = lock(part);
+            if part.under_way.is_empty() {
+                continue;
+            }
             let bytes: usize = part.under_way.values().map(Write::weight).sum();
             part.under_way.clear();
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -142,6 +173,7 @@ impl Waiting {
         for part in &self.parts {
             let part = &mut *lock(part);
             for (hash, write) in part.under_way.drain() {
+                part.deletions += usize::from(matches!(write, Write::Delete));
                 let bytes = write.weight();
                 match part.next.entry(hash) {
                     Entry::Occupied(_) => {
@@ -167,6 +199,7 @@ impl Waiting {
             let bytes: usize = writes.map(Write::weight).sum();
             part.next.clear();
             part.under_way.clear();
+            part.deletions = 0;
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }

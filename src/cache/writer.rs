@@ -22,7 +22,7 @@ use crate::cache::presence::Presence;
 use crate::cache::rows;
 use crate::cache::rows::Counts;
 use crate::cache::tiers::Tiers;
-use crate::cache::waiting::Write;
+use crate::cache::waiting::PARTS;
 
 /// So long a put may wait for others, to be written with them.
 const GATHER: Duration = Duration::from_millis(250);
@@ -32,6 +32,9 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// After a write that another process held up.
 const RETRY_BUSY: Duration = Duration::from_millis(100);
+
+/// So many deletions go into one transaction.
+const DELETIONS: usize = 1_000;
 
 /// So many pages are given back to the disk at a time.
 const SHRINK_PAGES: u32 = 256;
@@ -90,12 +93,6 @@ impl Writer {
         if let Err(failure) = self.flush() {
             tracing::warn!(?failure, "the last writes to the cache file were lost");
         }
-        self.tiers.lose_file();
-        self.file = None;
-        if let Some(presence) = self.take_presence() {
-            presence.end();
-        }
-        self.tiers.close();
     }
 
     fn wait(&mut self) {
@@ -142,7 +139,7 @@ impl Writer {
         }
     }
 
-    /// Writes what waits.
+    /// Writes what waits: all deletions, then the rest in groups.
     fn flush(&mut self) -> Result<(), Failure> {
         let tiers = Arc::clone(&self.tiers);
         let Some(file) = &mut self.file else {
@@ -154,29 +151,34 @@ impl Writer {
         let number = tiers.begin_group();
         let presence = tiers.presence();
         let mark = presence.as_ref().and_then(|presence| presence.mark());
-        let mut writes = tiers.waiting.take();
-        // Deletions first, since somebody waits for them; and by hash, as `keys` has them.
-        writes.sort_unstable_by_key(|(hash, write)| {
-            (matches!(write, Write::Put(..)), hash.cast_signed())
-        });
-        let mut rest = &writes[..];
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let end = rest.iter().position(|(_, write)| {
-                bytes += write.weight();
-                bytes > tiers.shape.transaction_bytes
-            });
-            let (now, later) = rest.split_at(end.unwrap_or(rest.len()).max(1));
-            file.transaction(&tiers, now)?;
-            rest = later;
+        // Deletions first, since somebody waits for them.
+        let deletions = tiers.waiting.take_deletions();
+        for deletions in deletions.chunks(DELETIONS) {
+            file.transaction(&tiers, deletions)?;
         }
         tiers.waiting.written();
         if let (Some(presence), Some(mark)) = (presence, mark) {
             presence.cross_out(mark);
         }
         tiers.written.send_replace(number);
+        let mut part = 0;
+        let mut is_idle = deletions.is_empty();
+        while part < PARTS {
+            let (mut writes, next) = tiers.waiting.take(part, tiers.shape.transaction_bytes);
+            part = next;
+            if writes.is_empty() {
+                continue;
+            }
+            is_idle = false;
+            // In the order in which `keys` has them.
+            writes.sort_unstable_by_key(|(hash, _)| *hash);
+            file.transaction(&tiers, &writes)?;
+            tiers.waiting.written();
+            // Who waits for room may look again.
+            tiers.written.send_modify(|_| {});
+        }
         tiers.counters.record(Op::Flush, timer);
-        if writes.is_empty() {
+        if is_idle {
             self.look()?;
         }
         self.tidy()
@@ -393,5 +395,20 @@ impl Writer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         presence.take()
+    }
+}
+
+impl Drop for Writer {
+    /// Leaves the file, also if a round panicked: memory goes on alone.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer of the cache file panicked; the cache is in memory alone");
+        }
+        self.tiers.lose_file();
+        self.file = None;
+        if let Some(presence) = self.take_presence() {
+            presence.end();
+        }
+        self.tiers.close();
     }
 }
