@@ -55,6 +55,12 @@ pub enum Error {
     /// There is no database yet.
     #[error("there is no database at {}", .0.display())]
     Missing(PathBuf),
+    /// There is no cache file to look at.
+    #[error("there is no cache file at {}", .0.display())]
+    NoCache(PathBuf),
+    /// The cache has no fresh value under a key.
+    #[error("the cache has nothing under the key {0:?}")]
+    NotCached(String),
     /// The schema is behind the program, and nothing may migrate it now.
     #[error("{count} migrations are pending: run `migrate` first")]
     Pending {

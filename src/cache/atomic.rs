@@ -12,7 +12,9 @@ use crate::cache::Error;
 use crate::cache::Ttl;
 use crate::cache::entry;
 use crate::cache::entry::Entry;
+use crate::cache::entry::Spot;
 use crate::cache::tiers::Change;
+use crate::cache::tiers::Read;
 
 /// It is too soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,10 +39,11 @@ impl Cache {
         ttl: impl Into<Ttl>,
     ) -> Result<i64, Error> {
         let (key, ttl) = (key.as_ref(), ttl.into());
-        self.load(key).await;
+        let spot = self.spot_to_keep(key).await;
+        let read = self.read_ahead(spot).await;
         let bytes_max = self.tiers.settings.value_bytes_max;
         let now = self.tiers.now();
-        self.tiers.update(self.spot_to_keep(key), |entry| {
+        self.tiers.update(spot, read, |entry| {
             let entry = fresh(entry, now);
             let sum = match entry {
                 None => Ok(by),
@@ -77,11 +80,12 @@ impl Cache {
     ) -> Result<bool, Error> {
         let (key, ttl) = (key.as_ref(), ttl.into());
         let value = entry::encode(value, self.tiers.settings.value_bytes_max)?;
-        self.load(key).await;
+        let spot = self.spot_to_keep(key).await;
+        let read = self.read_ahead(spot).await;
         let now = self.tiers.now();
         Ok(self
             .tiers
-            .update(self.spot_to_keep(key), |entry| match fresh(entry, now) {
+            .update(spot, read, |entry| match fresh(entry, now) {
                 Some(_) => (Change::Leave, false),
                 None if ttl.is_zero() => (Change::Leave, true),
                 None => (Change::Put(value, ttl.times(now)), true),
@@ -96,15 +100,16 @@ impl Cache {
             self.remove(key).await;
             return is_there;
         }
-        self.load(key).await;
-        let Some(spot) = self.spot(key) else {
+        let Some(spot) = self.spot(key).await else {
             return false;
         };
+        let read = self.read_ahead(spot).await;
         let now = self.tiers.now();
-        self.tiers.update(spot, |entry| match fresh(entry, now) {
-            Some(entry) => (Change::Put(entry.value.clone(), ttl.times(now)), true),
-            None => (Change::Leave, false),
-        })
+        self.tiers
+            .update(spot, read, |entry| match fresh(entry, now) {
+                Some(entry) => (Change::Put(entry.value.clone(), ttl.times(now)), true),
+                None => (Change::Leave, false),
+            })
     }
 
     /// Allows something at most so often within a time, for whoever has this key.
@@ -121,15 +126,15 @@ impl Cache {
         at_most: u32,
         per: Duration,
     ) -> Result<(), Refused> {
-        let key = key.as_ref();
-        self.load(key).await;
+        let spot = self.spot_to_keep(key.as_ref()).await;
+        let read = self.read_ahead(spot).await;
         let now = self.tiers.now();
         let micros =
             |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4);
         let now_us = now.saturating_mul(1_000);
         let per = micros(per).min(i64::MAX / 4);
         let step = (per / i64::from(at_most.max(1))).max(1);
-        self.tiers.update(self.spot_to_keep(key), |entry| {
+        self.tiers.update(spot, read, |entry| {
             // When all that was allowed will have been paid off; no later than it can be, if the clock was set back.
             let paid_at = entry.and_then(Entry::decode::<i64>).unwrap_or(now_us);
             let paid_at = paid_at.clamp(now_us, now_us.saturating_add(per));
@@ -152,11 +157,14 @@ impl Cache {
         })
     }
 
-    /// Brings an entry into memory, where an update finds it, if the disk is too slow to be asked with a lock in hand.
-    async fn load(&self, key: &[u8]) {
-        if self.tiers.readers.is_slow() {
-            self.find(self.spot(key)).await;
+    /// What is at a spot, where the disk is too slow to be asked with a lock in hand.
+    async fn read_ahead(&self, spot: Spot<'_>) -> Option<Read> {
+        if !self.tiers.readers.is_slow() {
+            return None;
         }
+        let guard = self.tiers.waiting.guard(spot.hash);
+        let entry = self.find_at(spot).await;
+        Some(Read { guard, entry })
     }
 }
 

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -21,10 +20,6 @@ use crate::cache::entry;
 use crate::cache::entry::Entry;
 use crate::cache::flight::Flight;
 use crate::cache::flight::Turn;
-use crate::cache::ttl::Times;
-
-/// After a refresh that failed, the stale value is taken for fresh for so long, so that not every caller tries.
-const REST: Duration = Duration::from_secs(1);
 
 /// One computation: what it is for.
 #[derive(Debug)]
@@ -32,10 +27,9 @@ struct Work {
     cache: Cache,
     space: u64,
     key: Box<[u8]>,
-    ttl: Ttl,
     flight: Arc<Flight>,
-    /// The value that is given meanwhile.
-    stale: Option<Arc<Entry>>,
+    /// Whether somebody has a stale value meanwhile.
+    is_refresh: bool,
 }
 
 impl Cache {
@@ -70,16 +64,37 @@ impl Cache {
         E: Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let (key, ttl) = (key.as_ref(), ttl.into());
-        if let Some((entry, value)) = self.find_decoded(key).await {
+        let ttl = ttl.into();
+        let compute = async move || Ok((compute().await?, ttl));
+        self.fetch_as(key.as_ref(), false, compute).await
+    }
+
+    /// As [`fetch`](Self::fetch), for a value that says itself how long it is good.
+    ///
+    /// With `again` a value that is there does not count; one that is computed just now does.
+    pub(crate) async fn fetch_as<T, E, F>(
+        &self,
+        key: &[u8],
+        again: bool,
+        compute: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
+    {
+        if !again && let Some((entry, value)) = self.find_decoded(key).await {
             if !entry.is_fresh(self.tiers.now()) {
-                self.refresh(key, ttl, entry, compute);
+                self.refresh(key, compute).await;
             }
             return Ok(value);
         }
-        let spot = self.spot_to_keep(key);
+        let spot = self.spot_to_keep(key).await;
         let (flight, is_new) = self.flights.join(spot);
-        if is_new && let Some((entry, value)) = self.find_decoded(key).await {
+        if is_new
+            && !again
+            && let Some((entry, value)) = self.find_decoded(key).await
+        {
             // Another one ended between the look and this.
             let encoded = Some(entry.value.clone());
             self.flights.answer(spot, &flight, encoded);
@@ -96,9 +111,8 @@ impl Cache {
             cache: self.clone(),
             space: spot.space,
             key: key.into(),
-            ttl,
             flight,
-            stale: None,
+            is_refresh: false,
         };
         match work.start(permit, compute).await {
             Ok(Ok(result)) => result,
@@ -110,7 +124,7 @@ impl Cache {
 
     /// An entry that is there, fresh or stale, and of this type.
     async fn find_decoded<T: DeserializeOwned>(&self, key: &[u8]) -> Option<(Arc<Entry>, T)> {
-        let entry = self.find(self.spot(key)).await?;
+        let entry = self.find(key).await?;
         if !entry.is_there(self.tiers.now()) {
             return None;
         }
@@ -119,18 +133,18 @@ impl Cache {
     }
 
     /// Computes a stale value anew, unless somebody does.
-    fn refresh<T, E, F>(
-        &self,
-        key: &[u8],
-        ttl: Ttl,
-        stale: Arc<Entry>,
-        compute: impl FnOnce() -> F + Send + 'static,
-    ) where
+    async fn refresh<T, E, F>(&self, key: &[u8], compute: impl FnOnce() -> F + Send + 'static)
+    where
         T: Serialize + Send + 'static,
         E: Send + 'static,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
     {
-        let spot = self.spot_to_keep(key);
+        let Some(spot) = self.spot(key).await else {
+            return;
+        };
+        if !self.flights.may_refresh(spot) {
+            return;
+        }
         let (flight, is_new) = self.flights.join(spot);
         if !is_new {
             return;
@@ -142,9 +156,8 @@ impl Cache {
             cache: self.clone(),
             space: spot.space,
             key: key.into(),
-            ttl,
             flight,
-            stale: Some(stale),
+            is_refresh: true,
         };
         drop(work.start(Some(permit), compute));
     }
@@ -160,7 +173,7 @@ impl Work {
     where
         T: Serialize + Send + 'static,
         E: Send + 'static,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
     {
         let task = async move {
             let tiers = Arc::clone(&self.cache.tiers);
@@ -170,20 +183,22 @@ impl Work {
                 .catch_unwind()
                 .await;
             match &computed {
-                Ok(Ok(value)) => {
+                Ok(Ok((value, ttl))) => {
                     let value = self.encode(value);
                     if let Some(value) = &value {
-                        self.keep(value.clone(), begun).await;
+                        self.keep(value.clone(), *ttl, begun).await;
                     }
                     self.cache.flights.answer(spot, &self.flight, value);
                 }
                 Ok(Err(_)) | Err(_) => {
-                    self.rest(begun);
+                    if self.is_refresh {
+                        self.cache.flights.rest(spot);
+                    }
                     self.cache.flights.fail(spot, &self.flight);
                 }
             }
             drop(permit);
-            computed
+            computed.map(|computed| computed.map(|(value, _)| value))
         };
         tokio::spawn(task.in_current_span())
     }
@@ -200,7 +215,7 @@ impl Work {
         }
     }
 
-    async fn keep(&self, value: Bytes, begun: (crate::cache::waiting::Guard, u64)) {
+    async fn keep(&self, value: Bytes, ttl: Ttl, begun: (crate::cache::waiting::Guard, u64)) {
         let tiers = &self.cache.tiers;
         let (bytes, bytes_max) = (value.len(), tiers.settings.value_bytes_max);
         if bytes > bytes_max {
@@ -209,25 +224,10 @@ impl Work {
             tracing::warn!(%key, %error, "a computed value is not cached");
             return;
         }
-        if self.ttl.is_zero() || !tiers.has_room().await {
+        if ttl.is_zero() || !tiers.has_room().await {
             return;
         }
-        let times = self.ttl.jittered().times(tiers.now());
+        let times = ttl.jittered().times(tiers.now());
         tiers.put(tiers.spot(self.space, &self.key), value, times, Some(begun));
-    }
-
-    /// The stale value is good enough for a moment.
-    fn rest(&self, begun: (crate::cache::waiting::Guard, u64)) {
-        let Some(stale) = &self.stale else {
-            return;
-        };
-        let tiers = &self.cache.tiers;
-        let fresh_until = Ttl::fresh(REST).times(tiers.now()).fresh_until;
-        let times = Times {
-            fresh_until: fresh_until.min(stale.times.expires_at),
-            ..stale.times
-        };
-        let spot = tiers.spot(self.space, &self.key);
-        tiers.put(spot, stale.value.clone(), times, Some(begun));
     }
 }

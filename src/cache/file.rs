@@ -19,10 +19,22 @@ use crate::database::connection::Role;
 pub(super) enum Failure {
     /// Another process holds it; it is worth another try.
     Busy,
+    /// It was deleted under us, or another is in its place.
+    Gone,
     /// It is to be thrown away.
     Damaged(String),
     /// Nothing can be done with it now.
     Unusable(String),
+}
+
+impl Failure {
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::Busy => "another process holds it".to_owned(),
+            Self::Gone => "it is gone".to_owned(),
+            Self::Damaged(reason) | Self::Unusable(reason) => reason,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -85,9 +97,8 @@ pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, S
     }
     let reason = match try_open(path, shape, seed) {
         Ok(connection) => return Ok(connection),
-        Err(Failure::Busy) => return Err("another process holds it".to_owned()),
-        Err(Failure::Unusable(reason)) => return Err(reason),
         Err(Failure::Damaged(reason)) => reason,
+        Err(failure) => return Err(failure.into_reason()),
     };
     match what_is_at(path) {
         Kind::Other | Kind::Unclear => return Err(NO_CACHE.to_owned()),
@@ -100,12 +111,11 @@ pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, S
             tracing::warn!(path = %path.display(), reason, "the cache file is set aside, and made anew");
             set_aside(path);
         }
+        // It was cut off, and what is beside it fits no longer.
+        Kind::Nothing if is_empty(path) => remove(path),
         Kind::Nothing => return Err(reason),
     }
-    try_open(path, shape, seed).map_err(|failure| match failure {
-        Failure::Busy => "another process holds it".to_owned(),
-        Failure::Damaged(reason) | Failure::Unusable(reason) => reason,
-    })
+    try_open(path, shape, seed).map_err(Failure::into_reason)
 }
 
 /// Makes the folder that the file is in.
@@ -230,9 +240,14 @@ fn what_is_at(path: &Path) -> Kind {
     }
 }
 
-/// Removes the file, if it is a cache; nobody of this process may have it open.
+/// Whether there is a file with nothing in it.
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+}
+
+/// Removes the file, if it is a cache, or was; nobody of this process may have it open.
 pub(super) fn remove_cache(path: &Path) {
-    if what_is_at(path) == Kind::Cache {
+    if what_is_at(path) == Kind::Cache || is_empty(path) {
         remove(path);
     }
 }
@@ -252,7 +267,7 @@ fn set_aside(path: &Path) {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)

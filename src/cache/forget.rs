@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cache::Cache;
+use crate::cache::namespace::NUMBERS;
 use crate::cache::namespace::ROOT;
 use crate::cache::presence::Presence;
 use crate::database::Transaction;
@@ -29,7 +30,12 @@ impl Cache {
         let pending = self.note(space.map(|space| (space, key)));
         let (cache, key) = (self.clone(), key.to_vec());
         tx.after_commit(move || {
-            if let Some(spot) = cache.spot(&key) {
+            let space = match &cache.namespace {
+                None => Some(ROOT),
+                Some(namespace) => namespace.id(&cache.tiers),
+            };
+            if let Some(space) = space {
+                let spot = cache.tiers.spot(space, &key);
                 cache.flights.forget(spot);
                 cache.tiers.delete(spot);
             }
@@ -41,8 +47,11 @@ impl Cache {
     ///
     /// As [`forget`](Self::forget), except that of the cache itself nothing is done after a kill between the two.
     pub fn forget_all(&self, tx: &Transaction<'_>) {
-        let place = self.namespace.as_deref().map(|namespace| namespace.place());
-        let pending = self.note(place);
+        let key = self
+            .namespace
+            .as_ref()
+            .and_then(|namespace| namespace.key(&self.tiers));
+        let pending = self.note(key.as_deref().map(|key| (NUMBERS, key)));
         let cache = self.clone();
         tx.after_commit(move || {
             cache.flights.clear();

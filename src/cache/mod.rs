@@ -77,6 +77,7 @@ use self::counters::Op;
 use self::entry::Entry;
 use self::entry::Spot;
 use self::flight::Flights;
+use self::namespace::Known;
 use self::namespace::Namespace;
 use self::tiers::Found;
 use self::tiers::Tiers;
@@ -146,6 +147,11 @@ impl Cache {
     /// The value of a key, if it is there, is fresh, and is of this type.
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Option<T> {
         self.find_fresh(key.as_ref()).await?.decode()
+    }
+
+    /// The same as it is kept, encoded; a fresh one of any type.
+    pub(crate) async fn get_bytes(&self, key: &[u8]) -> Option<bytes::Bytes> {
+        Some(self.find_fresh(key).await?.value.clone())
     }
 
     /// The values of some keys, in their order.
@@ -220,7 +226,7 @@ impl Cache {
         }
     }
 
-    /// Deletes all keys: of this namespace, or on the cache itself everything.
+    /// Deletes all keys: of this namespace and those within it, or on the cache itself everything.
     ///
     /// It takes as long as [`delete`](Self::delete), however much there is: what was put before is out of reach, and
     /// is removed from the file afterwards.
@@ -235,10 +241,10 @@ impl Cache {
 
     /// The same cache, with keys of its own, which can be cleared together.
     ///
-    /// Nothing has to be declared, and there may be any number. A name of a namespace within one is another's.
+    /// Nothing has to be declared, and there may be any number. A namespace may be within one, and is cleared with it.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Self {
-        let namespace = Namespace::new(self.namespace.as_deref(), name);
+        let namespace = Namespace::new(self.namespace.clone(), name);
         Self {
             namespace: Some(Arc::new(namespace)),
             ..self.clone()
@@ -264,36 +270,53 @@ impl Cache {
         self.tiers.closed().await;
     }
 
-    /// The hash and the namespace of a key; `None` while nothing can be in its namespace.
-    fn spot<'a>(&self, key: &'a [u8]) -> Option<Spot<'a>> {
-        let space = match &self.namespace {
-            None => namespace::ROOT,
-            Some(namespace) => namespace.id(&self.tiers)?,
-        };
-        Some(self.tiers.spot(space, key))
+    /// The hash and the namespace of a key; `None` if nothing can be in its namespace, or nobody can say.
+    async fn spot<'a>(&self, key: &'a [u8]) -> Option<Spot<'a>> {
+        match self.space().await {
+            Known::Id(space) => Some(self.tiers.spot(space, key)),
+            Known::None | Known::No => None,
+        }
     }
 
     /// The same, for something that is to be kept.
-    fn spot_to_keep<'a>(&self, key: &'a [u8]) -> Spot<'a> {
-        let space = match &self.namespace {
-            None => namespace::ROOT,
-            Some(namespace) => namespace.id_or_new(&self.tiers),
+    async fn spot_to_keep<'a>(&self, key: &'a [u8]) -> Spot<'a> {
+        let space = match (self.space().await, &self.namespace) {
+            (Known::Id(space), _) => space,
+            (_, None) => namespace::ROOT,
+            (_, Some(namespace)) => namespace.id_or_new(&self.tiers),
         };
         self.tiers.spot(space, key)
     }
 
+    async fn space(&self) -> Known {
+        let Some(namespace) = &self.namespace else {
+            return Known::Id(namespace::ROOT);
+        };
+        match namespace.id_now(&self.tiers) {
+            Known::No => {}
+            known => return known,
+        }
+        let (tiers, namespace) = (Arc::clone(&self.tiers), Arc::clone(namespace));
+        let read = within(move || namespace.id(&tiers)).await;
+        read.map_or(Known::No, |id| id.map_or(Known::None, Known::Id))
+    }
+
     async fn find_fresh(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        let entry = self.find(self.spot(key)).await;
+        let entry = self.find(key).await;
         entry.filter(|entry| entry.is_fresh(self.tiers.now()))
     }
 
-    /// The entry at a spot, of whatever age, and counted.
-    async fn find(&self, spot: Option<Spot<'_>>) -> Option<Arc<Entry>> {
-        let counters = &self.tiers.counters;
-        let Some(spot) = spot else {
-            counters.add(Count::Miss);
+    /// The entry of a key, of whatever age, and counted.
+    async fn find(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        let Some(spot) = self.spot(key).await else {
+            self.tiers.counters.add(Count::Miss);
             return None;
         };
+        self.find_at(spot).await
+    }
+
+    async fn find_at(&self, spot: Spot<'_>) -> Option<Arc<Entry>> {
+        let counters = &self.tiers.counters;
         let timer = Counters::sample();
         let guard = match self.tiers.look(spot) {
             Found::Here(entry) => {
@@ -308,34 +331,19 @@ impl Cache {
             Found::AskFile(guard) => guard,
         };
         let found = if self.tiers.readers.is_slow() {
-            self.read_elsewhere(spot).await
+            let tiers = Arc::clone(&self.tiers);
+            let (space, key) = (spot.space, spot.key.to_vec());
+            let read = within(move || tiers.read_file(tiers.spot(space, &key), guard));
+            read.await.flatten()
         } else {
             self.tiers.read_file(spot, guard)
         };
         match found {
             Some(_) => counters.add(Count::FileHit),
             None => counters.add(Count::Miss),
-        };
+        }
         counters.record(Op::FileGet, timer);
         found
-    }
-
-    /// Reads from a slow disk on a thread that may wait, and does not wait for it beyond a limit.
-    async fn read_elsewhere(&self, spot: Spot<'_>) -> Option<Arc<Entry>> {
-        let tiers = Arc::clone(&self.tiers);
-        let (space, key) = (spot.space, spot.key.to_vec());
-        let read = tokio::task::spawn_blocking(move || {
-            let spot = tiers.spot(space, &key);
-            let guard = tiers.waiting.guard(spot.hash);
-            tiers.read_file(spot, guard)
-        });
-        match tokio::time::timeout(WAIT_MAX, read).await {
-            Ok(Ok(found)) => found,
-            _ => {
-                tracing::debug!("the cache file is slow; going on without");
-                None
-            }
-        }
     }
 
     async fn put_encoded(&self, key: &[u8], value: bytes::Bytes, ttl: Ttl) {
@@ -349,17 +357,38 @@ impl Cache {
             return;
         }
         let times = ttl.times(self.tiers.now());
-        self.tiers.put(self.spot_to_keep(key), value, times, None);
+        self.tiers
+            .put(self.spot_to_keep(key).await, value, times, None);
     }
 
-    /// Deletes a key, and says whether there can have been one.
+    /// Deletes a key, and says whether there can have been one. On a disk too slow to say where it is, its namespace goes.
     async fn remove(&self, key: &[u8]) -> bool {
-        let Some(spot) = self.spot(key) else {
-            return false;
-        };
-        self.flights.forget(spot);
-        self.tiers.delete(spot);
+        match (self.space().await, &self.namespace) {
+            (Known::None, _) => return false,
+            (Known::No, Some(namespace)) => {
+                self.flights.clear();
+                namespace.clear(&self.tiers);
+            }
+            (Known::No, None) => {}
+            (Known::Id(space), _) => {
+                let spot = self.tiers.spot(space, key);
+                self.flights.forget(spot);
+                self.tiers.delete(spot);
+            }
+        }
         true
+    }
+}
+
+/// What a slow disk answers, on a thread that may wait for it; it is not waited for beyond a limit.
+async fn within<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let read = tokio::task::spawn_blocking(read);
+    match tokio::time::timeout(WAIT_MAX, read).await {
+        Ok(Ok(answer)) => Some(answer),
+        _ => {
+            tracing::debug!("the cache file is slow; going on without");
+            None
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 /// The small file of this process.
 #[derive(Debug)]
@@ -53,6 +54,9 @@ const ENDING: &str = ".open";
 
 /// The length of the line with the machine's start: that of a UUID, and a line feed.
 const START_BYTES: usize = 37;
+
+/// Nobody takes longer to make their file.
+const MAKING: Duration = Duration::from_secs(60);
 
 /// Beyond this, in bytes, the notes are crossed out when they may be.
 const NOTES_BYTES_MAX: u64 = 64 * 1024;
@@ -159,8 +163,11 @@ impl Left {
             let Ok(bytes) = std::fs::read(&path) else {
                 continue;
             };
-            // One that is only being made belongs to somebody who has not opened the cache yet.
             let Some((made_at, notes)) = bytes.split_at_checked(START_BYTES) else {
+                // It is only being made, or whoever made it was killed before they opened the cache.
+                if is_old(&file) {
+                    left.files.push(path);
+                }
                 continue;
             };
             if made_at == start.as_bytes() {
@@ -186,6 +193,12 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Whether a file was made longer ago than it takes to write its beginning.
+fn is_old(file: &File) -> bool {
+    let made = file.metadata().and_then(|file| file.modified());
+    made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAKING))
 }
 
 /// The keys in the notes, without one that was broken off.

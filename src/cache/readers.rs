@@ -1,13 +1,14 @@
 //! Reads from the file, on the thread that asks.
 //!
 //! A point read takes about 3 µs, and to go to another thread for it 20: so there is a connection for each thread of
-//! the runtime. A disk that turns slow must not hold up what else runs there: after a read that took long, others go
+//! the runtime. A disk that turns slow must not hold up what else runs there: after reads that took long, others go
 //! to threads that may wait, for a while, and are not waited for beyond a limit.
 
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::TryLockError;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -31,10 +32,16 @@ pub(super) struct Readers {
     made_at: Instant,
     /// Until when the disk is taken for slow, in milliseconds since `made_at`.
     slow_until_ms: AtomicU64,
+    /// How many reads in a row were slow.
+    slow_reads: AtomicU32,
 }
 
-/// After a read that took longer than this, the disk is taken for slow.
-const SLOW: Duration = Duration::from_millis(10);
+/// A read that took longer than this was slow.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// After so many of them in a row the disk is taken for slow: a thread that was not given a core for a moment looks
+/// the same, once.
+const SLOW_READS: u32 = 2;
 
 /// For so long.
 const SLOW_FOR: Duration = Duration::from_secs(1);
@@ -62,6 +69,7 @@ impl Readers {
             lanes,
             made_at: Instant::now(),
             slow_until_ms: AtomicU64::new(0),
+            slow_reads: AtomicU32::new(0),
         }
     }
 
@@ -94,8 +102,12 @@ impl Readers {
     pub(super) fn read(&self, spot: Spot<'_>, epoch: u64) -> Result<Option<Entry>, Failure> {
         let begun = Instant::now();
         let found = self.with_lane(|connection| rows::read(connection, spot, epoch));
-        if begun.elapsed() > SLOW {
-            let until = self.now_ms().saturating_add(millis(SLOW_FOR));
+        if begun.elapsed() <= SLOW {
+            if self.slow_reads.load(Ordering::Relaxed) != 0 {
+                self.slow_reads.store(0, Ordering::Relaxed);
+            }
+        } else if self.slow_reads.fetch_add(1, Ordering::Relaxed) + 1 >= SLOW_READS {
+            let until = self.now_ms() + millis(SLOW_FOR);
             self.slow_until_ms.store(until, Ordering::Relaxed);
         }
         match found.map_err(Failure::from) {

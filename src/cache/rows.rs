@@ -113,6 +113,7 @@ pub(super) fn put(
     connection: &Connection,
     hash: u64,
     entry: &Entry,
+    marks: &Marks,
     counts: &mut Counts,
 ) -> rusqlite::Result<()> {
     let optional = |at: i64| (at != NEVER).then_some(at);
@@ -137,6 +138,7 @@ pub(super) fn put(
                 id, space, key, put_at, fresh_until, expires_at, checksum, value, hash
             ])?;
         if changed == 1 {
+            marks.set(hash.cast_unsigned());
             return Ok(());
         }
     }
@@ -325,4 +327,11 @@ pub(super) fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 /// Gives so many free pages back to the disk.
 pub(super) fn shrink(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))
+}
+
+/// Brings the WAL into the file.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
+        .query_row([], |_| Ok(()))
 }

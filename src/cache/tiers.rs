@@ -86,6 +86,13 @@ pub(super) enum Found {
     AskFile(Guard),
 }
 
+/// What was at a spot, and what must not have changed since.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) guard: Guard,
+    pub(super) entry: Option<Arc<Entry>>,
+}
+
 /// What becomes of an entry that is updated.
 #[derive(Debug)]
 pub(super) enum Change {
@@ -257,7 +264,9 @@ impl Tiers {
         let timer = Counters::sample();
         let entry = Entry::new(spot, value, self.now(), times, self.epoch());
         let mut part = self.waiting.lock(spot.hash);
-        let is_kept = computed.is_none_or(|(guard, _)| self.waiting.is_unchanged(guard));
+        // What another process wrote meanwhile may be what it was computed from.
+        let is_kept = computed
+            .is_none_or(|(guard, epoch)| self.waiting.is_unchanged(guard) && epoch == self.epoch());
         if is_kept {
             self.put_locked(
                 &mut part,
@@ -274,7 +283,6 @@ impl Tiers {
     fn put_locked(&self, part: &mut Part, hash: u64, entry: Entry, computed: Option<u64>) {
         let entry = Arc::new(entry);
         self.waiting.change(hash);
-        self.marks.set(hash);
         if let Some(memory) = &self.memory {
             memory.insert(hash, Arc::clone(&entry));
         }
@@ -302,13 +310,19 @@ impl Tiers {
     }
 
     /// Changes the entry at a spot by what is there, and nobody in between.
+    ///
+    /// What was read before spares a slow disk, if nothing was written since.
     pub(super) fn update<R>(
         &self,
         spot: Spot<'_>,
+        read: Option<Read>,
         work: impl FnOnce(Option<&Entry>) -> (Change, R),
     ) -> R {
         let mut part = self.waiting.lock(spot.hash);
-        let entry = self.find_locked(&part, spot);
+        let entry = match read {
+            Some(read) if self.waiting.is_unchanged(read.guard) => read.entry,
+            _ => self.find_locked(&part, spot),
+        };
         let now = self.now();
         let entry = entry.filter(|entry| entry.is_there(now));
         let (change, result) = work(entry.as_deref());
@@ -332,8 +346,7 @@ impl Tiers {
         match part.get(spot.hash) {
             Some(Write::Put(entry, _)) if entry.is_at(spot) => Some(Arc::clone(entry)),
             Some(_) => None,
-            // On a slow disk nobody waits for it with a lock in hand.
-            None if !has_file || self.readers.is_slow() => None,
+            None if !has_file => None,
             None => match self.readers.read(spot, self.epoch()) {
                 Ok(found) => found.map(Arc::new),
                 Err(_) => {

@@ -34,9 +34,9 @@ pub(super) struct Times {
 /// The moment that never comes.
 pub(super) const NEVER: i64 = i64::MAX;
 
-/// By so much of its time, at most, an entry is taken for stale earlier, by chance: what was computed together is not
+/// By such a part of its time, at most, an entry is taken for stale earlier, by chance: what was computed together is not
 /// to be computed anew together.
-const JITTER: f64 = 0.1;
+const JITTER: u32 = 10;
 
 impl Ttl {
     /// Fresh for so long.
@@ -72,7 +72,7 @@ impl Ttl {
     pub(super) fn jittered(self) -> Self {
         let fresh = self
             .fresh
-            .map(|fresh| fresh.mul_f64(1.0 - JITTER * fastrand::f64()));
+            .map(|fresh| fresh.saturating_sub((fresh / JITTER).mul_f64(fastrand::f64())));
         Self { fresh, ..self }
     }
 

@@ -153,6 +153,10 @@ impl Waiting {
 
     /// Nothing waits any more, and nothing that was read before is to be kept.
     pub(super) fn clear(&self) {
+        // First this: what is kept after it was computed before would stay, in a part that was cleared already.
+        for changes in &self.changes {
+            changes.fetch_add(1, Ordering::SeqCst);
+        }
         for part in &self.parts {
             let mut part = lock(part);
             let writes = part.next.values().chain(part.under_way.values());
@@ -160,9 +164,6 @@ impl Waiting {
             part.next.clear();
             part.under_way.clear();
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        for changes in &self.changes {
-            changes.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Writer {
     made_anew_at: Option<Instant>,
     /// When it was seen that something waits.
     gathers_since: Option<Instant>,
+    /// Whether room is being given back to the disk.
+    is_shrinking: bool,
     /// When there is something to be done that nobody asks for.
     due_at: Option<Instant>,
 }
@@ -68,8 +70,10 @@ struct File {
     connection: Connection,
     /// Changes when another process has written.
     data_version: i64,
+    /// As it is in the file: another one was put there by another process, which has cleared it.
+    seed: u64,
     /// Which file it is, to notice that it was deleted.
-    identity: Option<(u64, u64)>,
+    identity: Option<[u64; 4]>,
 }
 
 impl Writer {
@@ -80,6 +84,7 @@ impl Writer {
             failed_at: None,
             made_anew_at: None,
             gathers_since: None,
+            is_shrinking: false,
             due_at: None,
         }
     }
@@ -87,6 +92,9 @@ impl Writer {
     /// Opens the file for the first time.
     pub(super) fn open_first(&mut self) {
         self.open(true);
+        if let Err(failure) = self.tidy() {
+            self.mend(failure);
+        }
     }
 
     /// Writes until the cache is closed.
@@ -133,12 +141,11 @@ impl Writer {
         let is_broken = bell.answer(Reason::Broken);
         let is_urgent = bell.answer(Reason::Urgent);
         let is_look = bell.answer(Reason::Look);
-        let is_clear = bell.answer(Reason::Clear);
         let is_gathered = is_over(self.gathers_since.map(|since| since + GATHER));
         let is_due = is_over(self.due_at);
         let done = if is_broken {
             Err(Failure::Damaged("it cannot be read".to_owned()))
-        } else if is_clear {
+        } else if bell.is_rung(Reason::Clear) {
             self.clear().and_then(|()| self.flush())
         } else if is_urgent || is_gathered {
             self.flush()
@@ -198,18 +205,13 @@ impl Writer {
             return Ok(());
         };
         if identity(&self.tiers) != file.identity {
-            return Err(Failure::Damaged(
-                "it was deleted, or another is in its place".to_owned(),
-            ));
+            return Err(Failure::Gone);
         }
         let version = data_version(&file.connection)?;
         let is_changed = version != file.data_version;
         file.data_version = version;
         if is_changed {
-            let seed = rows::seed(&file.connection)?;
-            if seed != self.tiers.seed() {
-                self.tiers.set_seed(seed);
-            }
+            file.adopt_seed(&self.tiers)?;
         }
         self.tiers.looked(is_changed);
         Ok(())
@@ -228,7 +230,11 @@ impl Writer {
             is_unfinished = true;
         } else if free > FREE_BYTES_MAX.max(used / 8) {
             rows::shrink(&file.connection, SHRINK_PAGES)?;
+            self.is_shrinking = true;
             is_unfinished = true;
+        } else if std::mem::take(&mut self.is_shrinking) {
+            // Only then the file is cut.
+            rows::checkpoint(&file.connection)?;
         }
         let state = rows::state(&file.connection)?;
         *tiers.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, used, free);
@@ -238,11 +244,16 @@ impl Writer {
 
     fn clear(&mut self) -> Result<(), Failure> {
         let tiers = Arc::clone(&self.tiers);
-        let Some(file) = &self.file else {
+        let Some(file) = &mut self.file else {
             return Ok(());
         };
         // At once out of reach, whatever happens then.
-        rows::set_seed(&file.connection, tiers.seed())?;
+        let seed = tiers.seed();
+        rows::set_seed(&file.connection, seed)?;
+        file.seed = seed;
+        if seed == tiers.seed() {
+            tiers.bell.answer(Reason::Clear);
+        }
         in_transaction(&file.connection, |connection| {
             Ok(rows::delete_all(connection)?)
         })
@@ -268,6 +279,12 @@ impl Writer {
                 }
                 tracing::warn!(path = %path.display(), reason, "the cache file is made anew");
                 self.made_anew_at = Some(Instant::now());
+                self.open(false);
+            }
+            Failure::Gone => {
+                let path = self.tiers.settings.path.display();
+                tracing::warn!(%path, "the cache file was deleted, or another is in its place");
+                self.close();
                 self.open(false);
             }
             Failure::Unusable(reason) => {
@@ -367,14 +384,12 @@ impl Writer {
             })?;
             Ok(File {
                 data_version: data_version(&connection)?,
+                seed: tiers.seed(),
                 identity: identity(tiers),
                 connection,
             })
         };
-        let file = begun().map_err(|failure| match failure {
-            Failure::Busy => "another process holds it".to_owned(),
-            Failure::Damaged(reason) | Failure::Unusable(reason) => reason,
-        })?;
+        let file = begun().map_err(Failure::into_reason)?;
         let opened = tiers.readers.open(path, tiers.shape);
         opened.map_err(|error| error.to_string())?;
         Ok(file)
@@ -396,25 +411,26 @@ impl File {
         let Self {
             connection,
             data_version: seen,
+            seed,
             ..
         } = self;
         in_transaction(connection, |connection| {
             let version = data_version(connection)?;
             let is_changed = version != *seen;
             *seen = version;
-            if is_changed && rows::seed(connection)? != tiers.seed() {
-                // Another process has cleared it: what waits was put before, as far as anybody can tell.
-                tiers.set_seed(rows::seed(connection)?);
-                tiers.looked(true);
+            tiers.looked(is_changed);
+            if is_changed && adopt_seed(connection, seed, tiers)? {
+                // What waits was put before that, as far as anybody can tell.
                 return Ok(());
             }
-            tiers.looked(is_changed);
             let mut counts = Counts::default();
             for (hash, write) in writes {
                 match write {
                     // It may be of before what another process has written since.
                     Write::Put(_, Some(epoch)) if *epoch != tiers.epoch() => {}
-                    Write::Put(entry, _) => rows::put(connection, *hash, entry, &mut counts)?,
+                    Write::Put(entry, _) => {
+                        rows::put(connection, *hash, entry, &tiers.marks, &mut counts)?
+                    }
                     Write::Delete => rows::delete(connection, *hash, &mut counts)?,
                 }
             }
@@ -429,6 +445,26 @@ impl File {
             Ok(rows::add(connection, counts)?)
         })
     }
+}
+
+impl File {
+    fn adopt_seed(&mut self, tiers: &Tiers) -> rusqlite::Result<()> {
+        adopt_seed(&self.connection, &mut self.seed, tiers).map(drop)
+    }
+}
+
+/// Forgets everything, if another process has cleared the file; says whether it has.
+fn adopt_seed(connection: &Connection, seen: &mut u64, tiers: &Tiers) -> rusqlite::Result<bool> {
+    let seed = rows::seed(connection)?;
+    if seed == *seen {
+        return Ok(false);
+    }
+    *seen = seed;
+    // If this process is about to clear it as well, its own will be in the file.
+    if !tiers.bell.is_rung(Reason::Clear) {
+        tiers.set_seed(seed);
+    }
+    Ok(true)
 }
 
 fn in_transaction(
@@ -449,8 +485,10 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Which file is at the path.
-fn identity(tiers: &Tiers) -> Option<(u64, u64)> {
-    let file = std::fs::metadata(&tiers.settings.path).ok()?;
-    Some((file.dev(), file.ino()))
+/// Which file is at the path, and which WAL beside it.
+fn identity(tiers: &Tiers) -> Option<[u64; 4]> {
+    let path = &tiers.settings.path;
+    let file = std::fs::metadata(path).ok()?;
+    let wal = std::fs::metadata(file::with_suffix(path, "-wal")).ok()?;
+    Some([file.dev(), file.ino(), wal.dev(), wal.ino()])
 }

@@ -1,6 +1,7 @@
 //! The command line that every site has.
 
 mod backup;
+mod cache;
 mod check;
 mod copying;
 mod drill;
@@ -80,6 +81,8 @@ enum Command {
     Work(work::Arguments),
     /// Count the jobs, or list, show, retry, discard and cancel them; pause queues; see and run the schedule
     Jobs(jobs::Arguments),
+    /// Say what is in the cache, print a value, or clear it
+    Cache(cache::Arguments),
     /// Ask the running site whether it is up, for the health check of a container
     Health,
 }
@@ -129,6 +132,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Check { full } => check::run(&config, full).await,
             Command::Work(arguments) => work::run(app, config, arguments).await,
             Command::Jobs(arguments) => jobs::run(&app, &config, arguments).await,
+            Command::Cache(arguments) => cache::run(&config, arguments).await,
             Command::Config | Command::Health => Ok(()),
         }
     });
