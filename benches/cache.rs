@@ -43,14 +43,7 @@ use load::Seen;
 use load::Store;
 
 const PARTS: [&str; 8] = [
-    "memory",
-    "file",
-    "put",
-    "mix",
-    "size",
-    "fetch",
-    "count",
-    "page",
+    "memory", "file", "put", "mix", "size", "fetch", "count", "page",
 ];
 
 /// How long a row of the part `put` lasts, in seconds, where nothing is said; another part's.
@@ -137,7 +130,9 @@ impl Store for Houseboat {
     }
 
     async fn allow(&self, key: &str) {
-        let allowed = self.cache.allow(key, 1_000_000_000, Duration::from_secs(60));
+        let allowed = self
+            .cache
+            .allow(key, 1_000_000_000, Duration::from_secs(60));
         allowed.await.expect("it is far from the limit");
     }
 
@@ -189,7 +184,11 @@ enum Of {
 }
 
 impl Group {
-    fn new(title: &str, rows: &[(&'static str, &'static str, &str)], goals: &[(&'static str, Of)]) -> Self {
+    fn new(
+        title: &str,
+        rows: &[(&'static str, &'static str, &str)],
+        goals: &[(&'static str, Of)],
+    ) -> Self {
         let rows = rows.iter().map(|&(name, who, words)| Row {
             name,
             who,
@@ -220,7 +219,10 @@ impl Group {
         let rows = sizes.map(|(name, entries)| Row {
             name,
             who: "houseboat",
-            words: format!("{words} keys={entries} fill={entries} bytes_max={}", bytes(entries)),
+            words: format!(
+                "{words} keys={entries} fill={entries} bytes_max={}",
+                bytes(entries)
+            ),
         });
         Self {
             title: title.to_owned(),
@@ -261,19 +263,50 @@ fn groups(part: &str) -> Vec<Group> {
         "file" => {
             let words = "work=get memory_bytes_max=0 keys=100000 fill=100000";
             vec![
-                Group::beside_redis("get from the file, 64 tasks", words, &[Of::Calls(1.0), Of::Median(20.0)]),
-                Group::beside_redis("get from the file, one task", &format!("{words} tasks=1"), &[Of::Calls(10.0)]),
+                Group::beside_redis(
+                    "get from the file, 64 tasks",
+                    words,
+                    &[Of::Calls(1.0), Of::Median(20.0)],
+                ),
+                Group::beside_redis(
+                    "get from the file, one task",
+                    &format!("{words} tasks=1"),
+                    &[Of::Calls(10.0)],
+                ),
             ]
         }
         "put" => {
-            let (uniform, zipf) = ("work=put fill=0 keys=100000", "work=put fill=0 keys=1000000 pick=zipf");
+            let (uniform, zipf) = (
+                "work=put fill=0 keys=100000",
+                "work=put fill=0 keys=1000000 pick=zipf",
+            );
             let median = Of::Median(10.0);
             vec![
-                Group::beside_redis("put, 64 tasks, uniform keys of 100,000", uniform, &[Of::Calls(0.7), median]),
-                Group::beside_redis("put, 64 tasks, Zipf keys of 1,000,000", zipf, &[Of::Calls(1.0), median]),
-                Group::beside_redis("put, one task, uniform keys", &format!("{uniform} tasks=1"), &[Of::Calls(4.0)]),
-                Group::beside_redis("put, one task, Zipf keys", &format!("{zipf} tasks=1"), &[Of::Calls(4.0)]),
-                Group::beside_redis("put without a TTL, 64 tasks, uniform keys", &format!("{uniform} has_ttl=false"), &[]),
+                Group::beside_redis(
+                    "put, 64 tasks, uniform keys of 100,000",
+                    uniform,
+                    &[Of::Calls(0.7), median],
+                ),
+                Group::beside_redis(
+                    "put, 64 tasks, Zipf keys of 1,000,000",
+                    zipf,
+                    &[Of::Calls(1.0), median],
+                ),
+                Group::beside_redis(
+                    "put, one task, uniform keys",
+                    &format!("{uniform} tasks=1"),
+                    &[Of::Calls(4.0)],
+                ),
+                Group::beside_redis(
+                    "put, one task, Zipf keys",
+                    &format!("{zipf} tasks=1"),
+                    &[Of::Calls(4.0)],
+                ),
+                Group::beside_redis(
+                    "put without a TTL, 64 tasks, uniform keys",
+                    &format!("{uniform} has_ttl=false"),
+                    &[],
+                ),
             ]
         }
         "mix" => vec![Group::beside_redis(
@@ -286,15 +319,31 @@ fn groups(part: &str) -> Vec<Group> {
             // The WAL takes a sixteenth of it, up to 16 MiB.
             let full = |entries: u64| (entries * ENTRY_BYTES).max(1 << 20);
             vec![
-                Group::by_size("get from the file, 64 tasks", "work=get memory_bytes_max=0", roomy),
+                Group::by_size(
+                    "get from the file, 64 tasks",
+                    "work=get memory_bytes_max=0",
+                    roomy,
+                ),
                 Group::by_size("put in place of what is there, 64 tasks", "work=put", roomy),
-                Group::by_size("put what is not there, 64 tasks", "work=put pick=new", roomy),
-                Group::by_size("put what is not there, a full file", "work=put pick=new", full),
+                Group::by_size(
+                    "put what is not there, 64 tasks",
+                    "work=put pick=new",
+                    roomy,
+                ),
+                Group::by_size(
+                    "put what is not there, a full file",
+                    "work=put pick=new",
+                    full,
+                ),
             ]
         }
         "fetch" => {
             let hit = |title: &str, words: &str| {
-                let rows = [("Houseboat", "houseboat", words), ("moka, the String cloned", "moka", words), ("Redis, a get", "redis", words)];
+                let rows = [
+                    ("Houseboat", "houseboat", words),
+                    ("moka, the String cloned", "moka", words),
+                    ("Redis, a get", "redis", words),
+                ];
                 Group::new(title, &rows, &[])
             };
             vec![
@@ -307,14 +356,21 @@ fn groups(part: &str) -> Vec<Group> {
                 let words = format!("work={what} fill=0");
                 [
                     Group::beside_redis(&format!("{what}, 64 tasks"), &words, &[]),
-                    Group::beside_redis(&format!("{what}, one task"), &format!("{words} tasks=1"), &[]),
+                    Group::beside_redis(
+                        &format!("{what}, one task"),
+                        &format!("{words} tasks=1"),
+                        &[],
+                    ),
                 ]
             };
             both("increment").into_iter().chain(both("allow")).collect()
         }
         _ => vec![Group::new(
             "a page through HTTP, 64 connections",
-            &[("got from the cache by its handler", "fetched", ""), ("bare axum, hello", "hello", "")],
+            &[
+                ("got from the cache by its handler", "fetched", ""),
+                ("bare axum, hello", "hello", ""),
+            ],
             &[("bare axum, hello", Of::Calls(0.8))],
         )],
     }
@@ -359,7 +415,10 @@ fn build_peer() -> PathBuf {
         .arg(&target)
         .current_dir(package)
         .status();
-    assert!(built.is_ok_and(|built| built.success()), "the peers cannot be built");
+    assert!(
+        built.is_ok_and(|built| built.success()),
+        "the peers cannot be built"
+    );
     target.join("release/peer-cache")
 }
 
@@ -374,9 +433,12 @@ fn measure(row: &Row, peer: Option<&Path>, seconds: f64) -> Seen {
         "houseboat" => Command::new(own),
         _ => Command::new(peer.expect("it was built")),
     };
-    command.arg(if row.who == "houseboat" { "row" } else { row.who });
+    command.arg(if row.who == "houseboat" {
+        "row"
+    } else {
+        row.who
+    });
     command.arg(folder.path()).args(row.words.split(' '));
-    // Left out where the row says its own.
     command.arg(format!("seconds={seconds}"));
     let output = command.stderr(std::process::Stdio::inherit()).output();
     let output = output.expect("it can be started");
@@ -403,7 +465,12 @@ fn measure_http(mode: &str, folder: &Path, seconds: f64) -> Seen {
         std::thread::sleep(Duration::from_millis(50));
     }
     let output = Command::new("wrk")
-        .args(["-t2", "-c64", "--latency", &format!("-d{}s", seconds.ceil())])
+        .args([
+            "-t2",
+            "-c64",
+            "--latency",
+            &format!("-d{}s", seconds.ceil()),
+        ])
         .arg(format!("http://{address}/"))
         .output()
         .expect("wrk is installed (Debian: wrk)");
@@ -411,19 +478,29 @@ fn measure_http(mode: &str, folder: &Path, seconds: f64) -> Seen {
     let _ = server.kill();
     let _ = server.wait();
     let text = String::from_utf8_lossy(&output.stdout);
-    let errors = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors"));
+    let errors = text
+        .lines()
+        .find(|line| line.contains("Non-2xx") || line.contains("Socket errors"));
     assert!(errors.is_none(), "no request fails: {errors:?}");
     let after = |name: &str| {
-        let found = text.split_once(name).and_then(|(_, rest)| rest.split_whitespace().next());
+        let found = text
+            .split_once(name)
+            .and_then(|(_, rest)| rest.split_whitespace().next());
         found.expect("wrk says it").to_owned()
     };
     let micros = |name: &str| {
         let word = after(name);
-        let number = |unit: &str| word.strip_suffix(unit).and_then(|word| word.parse::<f64>().ok());
+        let number = |unit: &str| {
+            word.strip_suffix(unit)
+                .and_then(|word| word.parse::<f64>().ok())
+        };
         let value = number("us").or(number("ms").map(|ms| ms * 1e3));
         value.or(number("s").map(|s| s * 1e6)).expect("a time")
     };
-    let latency: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("Latency  ")).collect();
+    let latency: Vec<&str> = text
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Latency  "))
+        .collect();
     assert_eq!(latency.len(), 1, "wrk says it once");
     Seen {
         rate: after("Requests/sec:").parse().expect("a number"),
@@ -436,17 +513,24 @@ fn measure_http(mode: &str, folder: &Path, seconds: f64) -> Seen {
 
 /// Runs a group's rows in turn, prints its table, and says which goals were reached.
 fn run(group: &Group, options: &Options, peer: Option<&Path>, seconds: f64, rounds: usize) {
-    let rows: Vec<&Row> = group.rows.iter().filter(|row| match row.who {
-        "moka" | "redis" => options.is_run(row.who),
-        _ => true,
-    }).collect();
+    let rows: Vec<&Row> = group
+        .rows
+        .iter()
+        .filter(|row| match row.who {
+            "moka" | "redis" => options.is_run(row.who),
+            _ => true,
+        })
+        .collect();
     let mut seen: Vec<Vec<Seen>> = rows.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
         for (row, seen) in rows.iter().zip(&mut seen) {
             seen.push(measure(row, peer, seconds));
         }
     }
-    println!("\n| {} | calls/s | p50 µs | p99 µs | max ms | RSS MiB | missed % | dropped % | of hits, from the file % | first / it: calls | it / first: p50 |", group.title);
+    println!(
+        "\n| {} | calls/s | p50 µs | p99 µs | max ms | RSS MiB | missed % | dropped % | of hits, from the file % | first / it: calls | it / first: p50 |",
+        group.title
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let ratio = |at: usize, value: fn(&Seen) -> f64| {
         let pairs = seen[0].iter().zip(&seen[at]);
@@ -468,7 +552,11 @@ fn run(group: &Group, options: &Options, peer: Option<&Path>, seconds: f64, roun
         if at == 0 {
             println!(" | |");
         } else {
-            println!(" {:.2} | {:.1} |", ratio(at, |seen| seen.rate), 1.0 / ratio(at, |seen| seen.p50));
+            println!(
+                " {:.2} | {:.1} |",
+                ratio(at, |seen| seen.rate),
+                1.0 / ratio(at, |seen| seen.p50)
+            );
         }
     }
     println!();
@@ -487,7 +575,12 @@ fn run(group: &Group, options: &Options, peer: Option<&Path>, seconds: f64, roun
             }
             Of::Median(bound) => {
                 let value = 1.0 / ratio(at, |seen| seen.p50);
-                ("× shorter a median", value, format!("≥ {bound}"), value >= bound)
+                (
+                    "× shorter a median",
+                    value,
+                    format!("≥ {bound}"),
+                    value >= bound,
+                )
             }
             Of::P99 => {
                 let value = ratio(at, |seen| seen.p99);
@@ -495,7 +588,10 @@ fn run(group: &Group, options: &Options, peer: Option<&Path>, seconds: f64, roun
             }
         };
         let word = if is_reached { "reached" } else { "NOT reached" };
-        println!("- {word}: {}, {} has {value:.2} {what} of {} (goal: {bound})", group.title, rows[0].name, goal.beside);
+        println!(
+            "- {word}: {}, {} has {value:.2} {what} of {} (goal: {bound})",
+            group.title, rows[0].name, goal.beside
+        );
     }
 }
 
@@ -566,7 +662,10 @@ async fn main() {
             "put" => (PUT_SECONDS, 1),
             _ => (SECONDS, ROUNDS),
         };
-        let (seconds, rounds) = (options.seconds.unwrap_or(seconds), options.rounds.unwrap_or(rounds));
+        let (seconds, rounds) = (
+            options.seconds.unwrap_or(seconds),
+            options.rounds.unwrap_or(rounds),
+        );
         for group in groups(part) {
             run(&group, &options, peer.as_deref(), seconds, rounds);
         }

@@ -308,7 +308,11 @@ const SPREAD: u64 = 15_485_863;
 
 impl Zipf {
     fn new(keys: u64) -> Self {
-        let zeta = |keys: u64| (1..=keys).map(|rank| (rank as f64).powf(-THETA)).sum::<f64>();
+        let zeta = |keys: u64| {
+            (1..=keys)
+                .map(|rank| (rank as f64).powf(-THETA))
+                .sum::<f64>()
+        };
         let (whole, two) = (zeta(keys), zeta(2));
         Self {
             keys,
@@ -409,15 +413,36 @@ pub struct Seen {
 
 impl Seen {
     pub fn print(&self) {
-        let Self { rate, p50, p99, max, rss, missed, dropped, from_file } = self;
+        let Self {
+            rate,
+            p50,
+            p99,
+            max,
+            rss,
+            missed,
+            dropped,
+            from_file,
+        } = self;
         println!("{rate} {p50} {p99} {max} {rss} {missed} {dropped} {from_file}");
     }
 
     #[allow(dead_code, reason = "the peers only print")]
     pub fn parse(line: &str) -> Option<Self> {
-        let numbers: Vec<f64> = line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>()?;
+        let numbers: Vec<f64> = line
+            .split_whitespace()
+            .map(|word| word.parse().ok())
+            .collect::<Option<_>>()?;
         let [rate, p50, p99, max, rss, missed, dropped, from_file] = numbers.try_into().ok()?;
-        Some(Self { rate, p50, p99, max, rss, missed, dropped, from_file })
+        Some(Self {
+            rate,
+            p50,
+            p99,
+            max,
+            rss,
+            missed,
+            dropped,
+            from_file,
+        })
     }
 }
 
