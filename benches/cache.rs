@@ -41,6 +41,7 @@ use load::IsFound;
 use load::Load;
 use load::Seen;
 use load::Store;
+use load::Work;
 
 const PARTS: [&str; 8] = [
     "memory", "file", "put", "mix", "size", "fetch", "count", "page",
@@ -96,9 +97,16 @@ impl Houseboat {
         assert!(after.has_file, "there is a file all the while");
         let part = |of: u64, rest: u64| of as f64 / (of + rest).max(1) as f64 * 100.0;
         let puts = after.puts - before.puts;
+        let dropped = part(after.dropped, puts);
+        // What was not kept was no put.
+        let kept = match load.work {
+            Work::Put => 1.0 - dropped / 100.0,
+            _ => 1.0,
+        };
         let from_memory = after.memory_hits - before.memory_hits;
         Seen {
-            dropped: part(after.dropped, puts),
+            rate: seen.rate * kept,
+            dropped,
             from_file: part(after.file_hits - before.file_hits, from_memory),
             ..seen
         }
@@ -235,6 +243,7 @@ impl Group {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a list of what is measured")]
 fn groups(part: &str) -> Vec<Group> {
     let in_memory = |title: &str, words: &str, goals: &[(&'static str, Of)]| {
         let shared = words.replace("get", "share");
@@ -444,7 +453,24 @@ fn measure(row: &Row, peer: Option<&Path>, seconds: f64) -> Seen {
     let output = output.expect("it can be started");
     assert!(output.status.success(), "{command:?} failed");
     let line = String::from_utf8_lossy(&output.stdout);
-    Seen::parse(line.trim()).expect("a line of numbers")
+    parse(&line).expect("a line of numbers")
+}
+
+/// What [`Seen::print`] wrote.
+fn parse(line: &str) -> Option<Seen> {
+    let words = line.split_whitespace();
+    let numbers: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
+    let [rate, p50, p99, max, rss, missed, dropped, from_file] = numbers?.try_into().ok()?;
+    Some(Seen {
+        rate,
+        p50,
+        p99,
+        max,
+        rss,
+        missed,
+        dropped,
+        from_file,
+    })
 }
 
 /// One run of wrk on a server of this program's.
@@ -511,6 +537,7 @@ fn measure_http(mode: &str, folder: &Path, seconds: f64) -> Seen {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 /// Runs a group's rows in turn, prints its table, and says which goals were reached.
 fn run(group: &Group, options: &Options, peer: Option<&Path>, seconds: f64, rounds: usize) {
     let rows: Vec<&Row> = group

@@ -9,19 +9,19 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// What a value has, in bytes.
-pub const VALUE_BYTES: usize = 1_024;
+pub(crate) const VALUE_BYTES: usize = 1_024;
 
 /// Values are kept so long, where they are not kept for ever.
-pub const TTL: Duration = Duration::from_secs(3_600);
+pub(crate) const TTL: Duration = Duration::from_secs(3_600);
 
 /// A task lets others run after so many calls: one that never waits would have its thread to itself.
 const TURN: u64 = 32;
 
 /// Whether a call found what it asked for, where it asked for something.
-pub type IsFound = bool;
+pub(crate) type IsFound = bool;
 
 /// What is measured.
-pub trait Store: Clone + Send + Sync + 'static {
+pub(crate) trait Store: Clone + Send + Sync + 'static {
     /// The value is decoded, as a site would have it.
     fn get(&self, key: &str) -> impl Future<Output = Option<String>> + Send;
     /// The same without a copy of the value, where there is such a thing.
@@ -37,7 +37,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub(crate) enum Work {
     Get,
     Share,
     Put,
@@ -50,7 +50,7 @@ pub enum Work {
 
 /// Which keys are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick {
+pub(crate) enum Pick {
     Uniform,
     /// With an exponent of 0.99, the popular ones all over the range.
     Zipf,
@@ -60,24 +60,24 @@ pub enum Pick {
 
 /// A run.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
-    pub work: Work,
-    pub pick: Pick,
-    pub tasks: u64,
-    pub seconds: f64,
+pub(crate) struct Load {
+    pub(crate) work: Work,
+    pub(crate) pick: Pick,
+    pub(crate) tasks: u64,
+    pub(crate) seconds: f64,
     /// So many keys are asked for.
-    pub keys: u64,
+    pub(crate) keys: u64,
     /// So many of them are there before.
-    pub fill: u64,
+    pub(crate) fill: u64,
     /// What the cache may take, in bytes: the file, or Redis.
-    pub bytes_max: u64,
+    pub(crate) bytes_max: u64,
     /// What it may take in memory, in bytes, before the file.
-    pub memory_bytes_max: u64,
-    pub has_ttl: bool,
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) has_ttl: bool,
 }
 
 impl Load {
-    pub const DEFAULT: Self = Self {
+    pub(crate) const DEFAULT: Self = Self {
         work: Work::Get,
         pick: Pick::Uniform,
         tasks: 64,
@@ -90,7 +90,7 @@ impl Load {
     };
 
     /// A run by its words; what is not said is as by default.
-    pub fn parse(words: &[String]) -> Self {
+    pub(crate) fn parse(words: &[String]) -> Self {
         let mut load = Self::DEFAULT;
         for word in words {
             let (name, value) = word.split_once('=').expect("NAME=VALUE");
@@ -130,7 +130,7 @@ impl Load {
     }
 
     /// Puts what is to be there before, from some tasks.
-    pub async fn fill<S: Store>(&self, store: &S) {
+    pub(crate) async fn fill<S: Store>(&self, store: &S) {
         let next = Arc::new(AtomicU64::new(0));
         let tasks = (0..64).map(|_| {
             let (store, next, fill) = (store.clone(), Arc::clone(&next), self.fill);
@@ -158,7 +158,7 @@ impl Load {
     /// Puts the store under load.
     ///
     /// The rate is of the whole time until all that was put is where it belongs.
-    pub async fn run<S: Store>(&self, store: &S, rss: impl FnOnce() -> u64) -> Seen {
+    pub(crate) async fn run<S: Store>(&self, store: &S, rss: impl FnOnce() -> u64) -> Seen {
         let keys = Keys::new(self);
         let start = Instant::now();
         let end = start + Duration::from_secs_f64(self.seconds);
@@ -396,23 +396,23 @@ impl Times {
 
 /// What a run gave; times in µs.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    pub rate: f64,
-    pub p50: f64,
-    pub p99: f64,
-    pub max: f64,
+pub(crate) struct Seen {
+    pub(crate) rate: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
     /// What the process with the cache takes in memory, in MiB.
-    pub rss: f64,
+    pub(crate) rss: f64,
     /// Of the gets, in percent.
-    pub missed: f64,
+    pub(crate) missed: f64,
     /// Of the puts, those that were not kept because the disk did not keep up, in percent.
-    pub dropped: f64,
+    pub(crate) dropped: f64,
     /// Of the hits, those that memory could not answer, in percent.
-    pub from_file: f64,
+    pub(crate) from_file: f64,
 }
 
 impl Seen {
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let Self {
             rate,
             p50,
@@ -425,29 +425,10 @@ impl Seen {
         } = self;
         println!("{rate} {p50} {p99} {max} {rss} {missed} {dropped} {from_file}");
     }
-
-    #[allow(dead_code, reason = "the peers only print")]
-    pub fn parse(line: &str) -> Option<Self> {
-        let numbers: Vec<f64> = line
-            .split_whitespace()
-            .map(|word| word.parse().ok())
-            .collect::<Option<_>>()?;
-        let [rate, p50, p99, max, rss, missed, dropped, from_file] = numbers.try_into().ok()?;
-        Some(Self {
-            rate,
-            p50,
-            p99,
-            max,
-            rss,
-            missed,
-            dropped,
-            from_file,
-        })
-    }
 }
 
 /// What a process takes in memory, in bytes.
-pub fn rss(process: &str) -> u64 {
+pub(crate) fn rss(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
