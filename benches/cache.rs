@@ -138,9 +138,7 @@ impl Store for Houseboat {
     }
 
     async fn allow(&self, key: &str) {
-        let allowed = self
-            .cache
-            .allow(key, 1_000_000_000, Duration::from_secs(60));
+        let allowed = self.cache.allow(key, 1_000_000_000, Duration::from_mins(1));
         allowed.await.expect("it is far from the limit");
     }
 

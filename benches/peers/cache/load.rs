@@ -12,7 +12,7 @@ use std::time::Instant;
 pub(crate) const VALUE_BYTES: usize = 1_024;
 
 /// Values are kept so long, where they are not kept for ever.
-pub(crate) const TTL: Duration = Duration::from_secs(3_600);
+pub(crate) const TTL: Duration = Duration::from_hours(1);
 
 /// A task lets others run after so many calls: one that never waits would have its thread to itself.
 const TURN: u64 = 32;
