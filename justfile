@@ -22,6 +22,7 @@ bench:
     cargo bench --bench in_process
     cargo bench --bench lanes
     cargo bench --bench queue
+    cargo bench --bench cache
     python3 benches/http_load.py
     python3 benches/files.py
     python3 benches/queue_peers.py
