@@ -58,6 +58,8 @@ pub(super) struct Shape {
     /// About as much is written in one transaction, in bytes.
     pub(super) transaction_bytes: usize,
     wal_pages: u32,
+    writer_pages: u32,
+    reader_pages: u32,
 }
 
 /// What a page has, in bytes.
@@ -72,15 +74,26 @@ impl Shape {
             pages_bytes_max: bytes_max.saturating_sub(wal_bytes),
             transaction_bytes: part(wal_bytes / 4) as usize,
             wal_pages: part(wal_bytes / PAGE_BYTES / 2),
+            writer_pages: part(
+                (bytes_max / PAGE_BYTES / WRITER_PART).clamp(PAGES_MIN, WRITER_PAGES_MAX),
+            ),
+            reader_pages: part(
+                (bytes_max / PAGE_BYTES / READER_PART).clamp(PAGES_MIN, READER_PAGES_MAX),
+            ),
         }
     }
 }
 
-/// Pages that the writer keeps: 8 MiB.
-const WRITER_PAGES: u32 = 2_000;
+/// Pages that the writer keeps: a sixteenth of the file, up to 16 MiB.
+const WRITER_PART: u64 = 16;
+const WRITER_PAGES_MAX: u64 = 4_096;
 
-/// Pages that each reader keeps, most of them of the inner kind: 2 MiB.
-const READER_PAGES: u32 = 500;
+/// Pages that each reader keeps, most of them of the table of keys: a sixty-fourth, up to 4 MiB.
+const READER_PART: u64 = 64;
+const READER_PAGES_MAX: u64 = 1_024;
+
+/// Even the smallest file is worth so many.
+const PAGES_MIN: u64 = 100;
 
 /// How long the writer waits for another process, in milliseconds.
 const BUSY_MS: u32 = 1_000;
@@ -129,7 +142,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), String> {
 
 /// Opens a file that is open to write already, to read from it.
 pub(super) fn open_reader(path: &Path, shape: Shape) -> database::Result<Connection> {
-    connection::open_disposable(&options(path, shape, 0, READER_PAGES), Role::Reader)
+    connection::open_disposable(&options(path, shape, 0, shape.reader_pages), Role::Reader)
 }
 
 fn options(path: &Path, shape: Shape, busy_timeout_ms: u32, cache_pages: u32) -> Disposable {
@@ -142,7 +155,7 @@ fn options(path: &Path, shape: Shape, busy_timeout_ms: u32, cache_pages: u32) ->
 }
 
 fn try_open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, Failure> {
-    let options = options(path, shape, BUSY_MS, WRITER_PAGES);
+    let options = options(path, shape, BUSY_MS, shape.writer_pages);
     // What it is that is in the way, its first bytes say.
     let connection = connection::open_disposable(&options, Role::Writer)
         .map_err(|error| Failure::Damaged(error.to_string()))?;

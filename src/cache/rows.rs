@@ -29,6 +29,7 @@ pub(super) const LAYOUT: &str = "
         put_at      INTEGER NOT NULL,     -- milliseconds since 1970, like the next two
         fresh_until INTEGER,              -- NULL: for ever
         expires_at  INTEGER,              -- NULL: never
+        look_at     INTEGER,              -- no later than that: when to look whether it is over
         checksum    INTEGER NOT NULL,     -- of all that is served
         value       BLOB    NOT NULL
     ) STRICT;
@@ -36,7 +37,7 @@ pub(super) const LAYOUT: &str = "
         hash INTEGER PRIMARY KEY,
         id   INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX entries_expires_at ON entries (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE INDEX entries_look_at ON entries (look_at) WHERE look_at IS NOT NULL;
     CREATE TABLE deletions (
         id   INTEGER PRIMARY KEY,  -- grows; only the last of them are kept
         hash INTEGER NOT NULL,
@@ -135,14 +136,26 @@ pub(super) fn put(
         .query_row([hash], |row| row.get(0))
         .optional()?;
     if let Some(id) = id {
-        let changed = connection
+        // As long as it is not to be looked at earlier than it was, no index changes.
+        let mut changed = connection
             .prepare_cached(
                 "UPDATE entries SET space = ?2, key = ?3, put_at = ?4, fresh_until = ?5, expires_at = ?6,
-                                    checksum = ?7, value = ?8 WHERE id = ?1 AND hash = ?9",
+                                    checksum = ?7, value = ?8
+                 WHERE id = ?1 AND hash = ?9 AND (?6 IS NULL OR look_at <= ?6)",
             )?
             .execute(params![
                 id, space, key, put_at, fresh_until, expires_at, checksum, value, hash
             ])?;
+        if changed == 0 {
+            changed = connection
+                .prepare_cached(
+                    "UPDATE entries SET space = ?2, key = ?3, put_at = ?4, fresh_until = ?5, expires_at = ?6,
+                                        checksum = ?7, value = ?8, look_at = ?6 WHERE id = ?1 AND hash = ?9",
+                )?
+                .execute(params![
+                    id, space, key, put_at, fresh_until, expires_at, checksum, value, hash
+                ])?;
+        }
         if changed == 1 {
             marks.set(hash.cast_unsigned());
             return Ok(());
@@ -150,8 +163,8 @@ pub(super) fn put(
     }
     connection
         .prepare_cached(
-            "INSERT INTO entries (hash, space, key, put_at, fresh_until, expires_at, checksum, value)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO entries (hash, space, key, put_at, fresh_until, expires_at, look_at, checksum, value)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)",
         )?
         .execute(params![
             hash, space, key, put_at, fresh_until, expires_at, checksum, value
@@ -228,21 +241,31 @@ pub(super) fn was_deleted_since(
         .query_row([hash.cast_signed(), since, by], |row| row.get(0))
 }
 
-/// Deletes up to `limit` entries whose time is over, those first that have been it longest.
+/// Looks at up to `limit` entries whose time may be over, and deletes those of which it is.
 pub(super) fn expire(
     connection: &Connection,
     now: i64,
     limit: u32,
     counts: &mut Counts,
 ) -> rusqlite::Result<()> {
-    let expired = ids(
-        connection,
-        "SELECT id, hash FROM entries WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2",
-        [now, limit.into()],
-    )?;
-    for (id, hash) in expired {
-        delete_entry(connection, id, hash, counts)?;
-        counts.expired += 1;
+    let due: Vec<(i64, i64, bool)> = connection
+        .prepare_cached(
+            "SELECT id, hash, coalesce(expires_at <= ?1, 0) FROM entries
+             WHERE look_at <= ?1 ORDER BY look_at LIMIT ?2",
+        )?
+        .query_map(params![now, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (id, hash, is_over) in due {
+        if is_over {
+            delete_entry(connection, id, hash, counts)?;
+            counts.expired += 1;
+        } else {
+            connection
+                .prepare_cached("UPDATE entries SET look_at = expires_at WHERE id = ?1")?
+                .execute([id])?;
+        }
     }
     Ok(())
 }
