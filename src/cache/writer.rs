@@ -162,14 +162,12 @@ impl Writer {
         }
         tiers.written.send_replace(number);
         let mut part = 0;
-        let mut is_idle = deletions.is_empty();
         while part < PARTS {
             let (mut writes, next) = tiers.waiting.take(part, tiers.shape.transaction_bytes);
             part = next;
             if writes.is_empty() {
                 continue;
             }
-            is_idle = false;
             // In the order in which `keys` has them.
             writes.sort_unstable_by_key(|(hash, _)| *hash);
             file.transaction(&tiers, &writes)?;
@@ -178,9 +176,8 @@ impl Writer {
             tiers.written.send_modify(|_| {});
         }
         tiers.counters.record(Op::Flush, timer);
-        if is_idle {
-            self.look()?;
-        }
+        // Also when much is written: nothing else would notice that the file was deleted.
+        self.look()?;
         self.tidy()
     }
 
