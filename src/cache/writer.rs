@@ -90,7 +90,11 @@ impl Writer {
             self.round();
         }
         self.gathers_since = None;
-        if let Err(failure) = self.flush() {
+        let mut done = Ok(());
+        if self.tiers.bell.is_rung(Reason::Clear) {
+            done = self.clear();
+        }
+        if let Err(failure) = done.and_then(|()| self.flush()) {
             tracing::warn!(?failure, "the last writes to the cache file were lost");
         }
     }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use houseboat::cache::Cache;
+use houseboat::database::Clock;
 use reqwest::Client;
 use reqwest::Response;
 use rusqlite::Connection;
 
+use crate::support::cache::NEVER;
+use crate::support::cache::settings;
 use crate::support::client::client;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
@@ -96,30 +100,29 @@ async fn the_status_page_shows_each_change_at_once() {
 async fn the_status_page_is_kept_in_the_cache() {
     let visitor = Visitor::new().await;
     let first = visitor.page("/").await;
-    let path = visitor.site.folder().join("data/cache.sqlite3");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it looks at the file as another program would"
-    )]
-    let cache = Connection::open(path).unwrap();
-    let sql = "SELECT value FROM entries WHERE key = 'status'";
-    let kept: Vec<u8> = cache.query_row(sql, [], |row| row.get(0)).unwrap();
-    let mut kept: serde_json::Value = rmp_serde::from_slice(&kept).unwrap();
+    let settings = settings(&visitor.site.folder().join("data"));
+    let cache = Cache::open(&settings, Clock::system()).await;
+    let mut kept = wait_for("page in the file", SOON, async || {
+        cache.get::<serde_json::Value>("status").await
+    })
+    .await;
     assert_eq!(kept["page"], first);
     assert_eq!(visitor.page("/").await, first);
     // What is in the cache is what is shown, unless it is of another revision.
     kept["page"] = "forged".into();
-    let forge = |kept: &serde_json::Value| {
-        let sql = "UPDATE entries SET value = ?1, expires_at = NULL";
-        cache
-            .execute(sql, [rmp_serde::to_vec_named(kept).unwrap()])
-            .unwrap();
-    };
-    forge(&kept);
-    assert_eq!(visitor.page("/").await, "forged");
+    cache.put("status", &kept, NEVER).await.unwrap();
+    wait_for("forged page", SOON, async || {
+        (visitor.page("/").await == "forged").then_some(())
+    })
+    .await;
     kept["revision"] = 7.into();
-    forge(&kept);
-    assert!(visitor.page("/").await.contains("Nothing is watched yet"));
+    cache.put("status", &kept, NEVER).await.unwrap();
+    wait_for("page of this revision", SOON, async || {
+        let page = visitor.page("/").await;
+        page.contains("Nothing is watched yet").then_some(())
+    })
+    .await;
+    cache.close().await;
 }
 
 #[tokio::test]

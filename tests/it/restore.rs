@@ -15,6 +15,7 @@ use crate::backup::names;
 use crate::backup::notes;
 use crate::backup::open;
 use crate::database::database;
+use crate::support::cache::put_in;
 use crate::support::command::Printed;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
@@ -356,10 +357,10 @@ async fn what_was_cached_of_the_old_file_is_gone() {
     let made = run(site.folder(), &["backup", "copy"], &[]);
     assert_eq!(made.code, Some(0), "{}", made.err);
     site.kill();
-    let cache = site.folder().join("data/cache.sqlite3");
-    let conn = open(&cache);
-    conn.execute_batch("INSERT INTO entries (key, value) VALUES ('page', x'00')")
-        .unwrap();
+    let data = site.folder().join("data");
+    put_in(&data, "page").await;
+    let conn = open(&data.join("cache.sqlite3"));
+    assert_eq!(number(&conn, "SELECT count(*) FROM entries"), 1);
     let restored = run(site.folder(), &["restore", "copy"], &[]);
     assert_eq!(restored.code, Some(0), "{}", restored.err);
     assert_eq!(number(&conn, "SELECT count(*) FROM entries"), 0);

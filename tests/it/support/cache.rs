@@ -51,6 +51,13 @@ impl Form {
     }
 }
 
+/// Puts an entry into the cache file of a folder, as another process would.
+pub(crate) async fn put_in(folder: &Path, key: &str) {
+    let cache = Cache::open(&settings(folder), Clock::system()).await;
+    cache.put(key, "of before", NEVER).await.unwrap();
+    cache.close().await;
+}
+
 pub(crate) fn settings(folder: &Path) -> Settings {
     Settings {
         path: folder.join("cache.sqlite3"),
