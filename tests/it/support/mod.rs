@@ -1,6 +1,7 @@
 //! What the tests stand on: the real program, servers to check, a client, a browser.
 
 pub(crate) mod browser;
+pub(crate) mod cache;
 pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod command;
@@ -27,5 +28,8 @@ pub(crate) mod stage;
 pub(crate) mod targets;
 pub(crate) mod ticks;
 pub(crate) mod tmpfs;
+pub(crate) mod traffic;
+pub(crate) mod twin;
 pub(crate) mod visitors;
 pub(crate) mod waiting;
+pub(crate) mod work;
