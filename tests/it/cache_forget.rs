@@ -34,7 +34,9 @@ use crate::support::waiting::slow;
 
 const SEED: u64 = 20_261_121;
 const ROUNDS: usize = 10_000;
-const ROUNDS_SHORT: usize = 600;
+const ROUNDS_SHORT: usize = 300;
+/// A fault is found within so many.
+const FOUND: usize = 200;
 const KEYS: usize = 8;
 /// What takes longer than this hangs.
 const SOON: Duration = Duration::from_secs(20);
@@ -256,7 +258,7 @@ async fn play(form: Form, rounds: usize, seed: u64, care: Care) -> Option<(usize
 
 #[tokio::test]
 async fn nobody_is_given_what_was_there_before_a_commit() {
-    let rounds = if slow("9,400 of 10,000 interleavings") {
+    let rounds = if slow("9,700 of 10,000 interleavings") {
         ROUNDS
     } else {
         ROUNDS_SHORT
@@ -276,7 +278,7 @@ async fn who_deletes_before_the_commit_is_found_out() {
     for form in [Form::Both, Form::Memory, Form::File] {
         let wrong = play(form, ROUNDS, SEED, Care::DeleteBefore).await;
         let (round, _) = wrong.expect("these tests find the fault that they are for");
-        assert!(round < ROUNDS_SHORT / 3, "found after {round} rounds only");
+        assert!(round < FOUND, "found after {round} rounds only");
     }
 }
 

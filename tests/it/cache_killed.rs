@@ -131,10 +131,9 @@ async fn after_a_kill_all_that_is_served_was_put_and_nothing_deleted_is_back() {
         let report = Cache::check(&settings(folder.path())).await.unwrap();
         assert!(report.is_ok(), "{what}: {report:?}");
     }
-    assert!(
-        found > 0 && forgettable > 0 && !deleted.is_empty(),
-        "nothing was at stake"
-    );
+    assert!(found > 0 && !deleted.is_empty(), "nothing was at stake");
+    // What was forgotten of late is deleted once more at the next open, and that is most of them.
+    assert!(forgettable > 0 || !all, "no row was at stake");
     #[expect(clippy::print_stderr, reason = "it says how much was at stake")]
     {
         let deleted = deleted.len();
