@@ -91,16 +91,7 @@ impl Cache {
             return Ok(value);
         }
         let spot = self.spot_to_keep(key).await;
-        let (flight, is_new) = self.flights.join(spot);
-        if is_new
-            && !again
-            && let Some((entry, value)) = self.find_decoded(key).await
-        {
-            // Another one ended between the look and this.
-            let encoded = Some(entry.value.clone());
-            self.flights.answer(spot, &flight, encoded);
-            return Ok(value);
-        }
+        let (flight, _) = self.flights.join(spot);
         let permit = match flight.turn().await {
             Turn::Take(value) => match entry::decode(&value) {
                 Some(value) => return Ok(value),
@@ -108,6 +99,12 @@ impl Cache {
             },
             Turn::Compute(permit) => permit,
         };
+        // Another one may have ended between the look and this; whoever has the turn looks again.
+        if !again && let Some((entry, value)) = self.find_decoded(key).await {
+            self.flights
+                .answer(spot, &flight, Some(entry.value.clone()));
+            return Ok(value);
+        }
         let work = Work {
             cache: self.clone(),
             space: spot.space,
