@@ -187,6 +187,10 @@ impl Crew {
         for at in self.starts.values_mut().flatten() {
             *at = (*at).min(now);
         }
+        // And so do periods.
+        for until in self.held.values_mut() {
+            *until = (*until).min(now + store::millis(PERIOD));
+        }
     }
 
     async fn enqueue(&mut self) {
