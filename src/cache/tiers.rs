@@ -47,8 +47,8 @@ const BELIEVED_MS: u64 = 1_000;
 /// After so many milliseconds somebody should look.
 const LOOK_AFTER_MS: u64 = 500;
 
-/// When there was no room for so long as anybody waits, nobody waits for it for so many milliseconds.
-const FULL_MS: u64 = 500;
+/// While nothing has got to the file for so many milliseconds, nobody waits for room.
+const STILL_MS: u64 = 2_000;
 
 /// So much may wait to be written, in bytes, where the memory may hold less.
 const WAITING_BYTES_MIN: u64 = 8 * 1024 * 1024;
@@ -74,8 +74,8 @@ pub(super) struct Tiers {
     looked_at_ms: AtomicU64,
     made_at: Instant,
     has_file: AtomicBool,
-    /// Until when nobody waits for room, in milliseconds since `made_at`.
-    full_until_ms: AtomicU64,
+    /// When something of what waited got to the file, in milliseconds since `made_at`.
+    moved_at_ms: AtomicU64,
     /// The last deletion in the file that this process knows of.
     deletion: AtomicI64,
     /// How many groups the writer has begun, and how many of them are in the file.
@@ -132,7 +132,7 @@ impl Tiers {
             looked_at_ms: AtomicU64::new(0),
             made_at: Instant::now(),
             has_file: AtomicBool::new(false),
-            full_until_ms: AtomicU64::new(0),
+            moved_at_ms: AtomicU64::new(0),
             deletion: AtomicI64::new(0),
             begun: AtomicU64::new(0),
             written: watch::Sender::new(0),
@@ -327,6 +327,10 @@ impl Tiers {
             memory.insert(hash, Arc::clone(&entry));
         }
         if self.has_file() {
+            if self.waiting.bytes() == 0 {
+                // Nothing could move before.
+                self.moved_at_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+            }
             self.waiting.add(part, hash, Write::Put(entry, computed));
             self.bell.ring(Reason::Work);
             if self.waiting.bytes() > self.waiting_bytes_max() / 4 {
@@ -412,25 +416,31 @@ impl Tiers {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Whether there is room for another write to wait; waits for it, but not for long, and not again at once.
+    /// Whether there is room for another write to wait; waits for it, but not for long, and not if nothing moves.
     pub(super) async fn has_room(&self) -> bool {
         let is_full = || self.waiting.bytes() > self.waiting_bytes_max();
         if !is_full() {
             return true;
         }
-        if self.elapsed_ms() < self.full_until_ms.load(Ordering::Relaxed) {
+        let still_ms = self
+            .elapsed_ms()
+            .saturating_sub(self.moved_at_ms.load(Ordering::Relaxed));
+        if still_ms > STILL_MS {
             return false;
         }
         self.bell.ring(Reason::Urgent);
         let mut written = self.written.subscribe();
         let room = async { while is_full() && written.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(WAIT_MAX, room).await;
-        if !is_full() {
-            return true;
-        }
-        let until = self.elapsed_ms() + FULL_MS;
-        self.full_until_ms.store(until, Ordering::Relaxed);
-        false
+        !is_full()
+    }
+
+    /// Something of what waited is in the file.
+    pub(super) fn moved(&self) {
+        let now = self.elapsed_ms();
+        self.moved_at_ms.store(now, Ordering::Relaxed);
+        // Who waits for room may look again.
+        self.written.send_modify(|_| {});
     }
 
     /// Returns when all that was deleted until now is gone from the file, or no file is to be had, or after a while.

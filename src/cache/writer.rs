@@ -176,8 +176,7 @@ impl Writer {
             writes.sort_unstable_by_key(|(hash, _)| *hash);
             file.transaction(&tiers, &writes)?;
             tiers.waiting.written();
-            // Who waits for room may look again.
-            tiers.written.send_modify(|_| {});
+            tiers.moved();
         }
         tiers.counters.record(Op::Flush, timer);
         // Also when much is written: nothing else would notice that the file was deleted.
