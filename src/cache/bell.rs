@@ -61,6 +61,11 @@ impl Bell {
         self.rung.fetch_and(!bit, Ordering::SeqCst) & bit != 0
     }
 
+    /// Nothing that it was rung for can be seen to now, but for the end.
+    pub(super) fn answer_all(&self) {
+        self.rung.fetch_and(Reason::Stop as u8, Ordering::SeqCst);
+    }
+
     /// Waits until it is rung for another reason than `but`, or until `until`.
     pub(super) fn wait(&self, but: Option<Reason>, until: Option<Instant>) {
         let but = but.map_or(0, |reason| reason as u8);

@@ -82,13 +82,18 @@ pub struct Timing {
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
+    static THREAD: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     static TURN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Threads are numbered as they come.
+pub(super) fn thread_number() -> usize {
+    THREAD.with(|number| *number)
 }
 
 impl Counters {
     pub(super) fn add(&self, count: Count) {
-        let stripe = &self.stripes[STRIPE.with(|stripe| *stripe)];
+        let stripe = &self.stripes[thread_number() % STRIPES];
         stripe.counts[count as usize].fetch_add(1, Ordering::Relaxed);
     }
 

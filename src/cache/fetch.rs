@@ -84,7 +84,7 @@ impl Cache {
         E: Send + 'static,
         F: Future<Output = Result<(T, Ttl), E>> + Send + 'static,
     {
-        if !again && let Some((entry, value)) = self.find_decoded(key).await {
+        if !again && let Some((entry, value)) = self.decode(self.find(key).await) {
             if !entry.is_fresh(self.tiers.now()) {
                 self.refresh(key, compute).await;
             }
@@ -100,7 +100,7 @@ impl Cache {
             Turn::Compute(permit) => permit,
         };
         // Another one may have ended between the look and this; whoever has the turn looks again.
-        if !again && let Some((entry, value)) = self.find_decoded(key).await {
+        if !again && let Some((entry, value)) = self.decode(self.look_at(spot).await.0) {
             self.flights
                 .answer(spot, &flight, Some(entry.value.clone()));
             return Ok(value);
@@ -120,9 +120,9 @@ impl Cache {
         }
     }
 
-    /// An entry that is there, fresh or stale, and of this type.
-    async fn find_decoded<T: DeserializeOwned>(&self, key: &[u8]) -> Option<(Arc<Entry>, T)> {
-        let entry = self.find(key).await?;
+    /// An entry and its value, if it is there, fresh or stale, and of this type.
+    fn decode<T: DeserializeOwned>(&self, found: Option<Arc<Entry>>) -> Option<(Arc<Entry>, T)> {
+        let entry = found?;
         if !entry.is_there(self.tiers.now()) {
             return None;
         }

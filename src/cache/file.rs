@@ -1,9 +1,7 @@
 //! The cache file: how it is opened, and made anew when it is of no use.
 
-use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
-use std::path::PathBuf;
 
 use rusqlite::Connection;
 use rusqlite::ErrorCode;
@@ -13,6 +11,7 @@ use crate::database;
 use crate::database::connection;
 use crate::database::connection::Disposable;
 use crate::database::connection::Role;
+use crate::database::connection::beside;
 
 /// What a failed call says about the file.
 #[derive(Debug)]
@@ -121,7 +120,7 @@ pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, S
         }
         // It was cut off, and what is beside it fits no longer.
         Kind::Nothing | Kind::Unreadable if is_empty(path) => remove(path),
-        Kind::Unreadable if with_suffix(path, ASIDE).exists() => return Err(reason),
+        Kind::Unreadable if beside(path, ASIDE).exists() => return Err(reason),
         Kind::Unreadable => {
             tracing::warn!(path = %path.display(), reason, "the cache file is set aside, and made anew");
             set_aside(path);
@@ -129,15 +128,6 @@ pub(super) fn open(path: &Path, shape: Shape, seed: u64) -> Result<Connection, S
         Kind::Nothing => return Err(reason),
     }
     try_open(path, shape, seed).map_err(Failure::into_reason)
-}
-
-/// Makes the folder that the file is in.
-pub(super) fn make_folder(path: &Path) -> Result<(), String> {
-    let Some(folder) = path.parent() else {
-        return Ok(());
-    };
-    std::fs::create_dir_all(folder)
-        .map_err(|error| format!("cannot make the directory {}: {error}", folder.display()))
 }
 
 /// Opens a file that is open to write already, to read from it.
@@ -271,23 +261,17 @@ pub(super) fn remove_cache(path: &Path) {
 
 fn remove(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
-        warn_unless_gone(path, std::fs::remove_file(with_suffix(path, suffix)));
+        warn_unless_gone(path, std::fs::remove_file(beside(path, suffix)));
     }
 }
 
 /// Keeps the file, and what belongs to it, under another name.
 fn set_aside(path: &Path) {
-    let aside = with_suffix(path, ASIDE);
+    let aside = beside(path, ASIDE);
     for suffix in ["", "-wal", "-shm"] {
-        let moved = std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix));
+        let moved = std::fs::rename(beside(path, suffix), beside(&aside, suffix));
         warn_unless_gone(path, moved);
     }
-}
-
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 fn warn_unless_gone(path: &Path, result: std::io::Result<()>) {

@@ -317,18 +317,23 @@ impl Cache {
     }
 
     async fn find_at(&self, spot: Spot<'_>) -> Option<Arc<Entry>> {
-        let counters = &self.tiers.counters;
         let timer = Counters::sample();
+        let (found, op) = self.look_at(spot).await;
+        let counters = &self.tiers.counters;
+        counters.add(match (&found, op) {
+            (None, _) => Count::Miss,
+            (Some(_), Op::MemoryGet) => Count::MemoryHit,
+            (Some(_), _) => Count::FileHit,
+        });
+        counters.record(op, timer);
+        found
+    }
+
+    /// The entry at a spot, of whatever age, and where that was found out; not counted.
+    async fn look_at(&self, spot: Spot<'_>) -> (Option<Arc<Entry>>, Op) {
         let guard = match self.tiers.look(spot) {
-            Found::Here(entry) => {
-                counters.add(Count::MemoryHit);
-                counters.record(Op::MemoryGet, timer);
-                return Some(entry);
-            }
-            Found::Nowhere => {
-                counters.add(Count::Miss);
-                return None;
-            }
+            Found::Here(entry) => return (Some(entry), Op::MemoryGet),
+            Found::Nowhere => return (None, Op::MemoryGet),
             Found::AskFile(guard) => guard,
         };
         let found = if self.tiers.readers.is_slow() {
@@ -339,12 +344,7 @@ impl Cache {
         } else {
             self.tiers.read_file(spot, guard)
         };
-        match found {
-            Some(_) => counters.add(Count::FileHit),
-            None => counters.add(Count::Miss),
-        }
-        counters.record(Op::FileGet, timer);
-        found
+        (found, Op::FileGet)
     }
 
     async fn put_encoded(&self, key: &[u8], value: bytes::Bytes, ttl: Ttl) {

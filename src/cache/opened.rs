@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt as _;
 use rusqlite::Connection;
 
 use crate::cache::bell::Reason;
-use crate::cache::file;
 use crate::cache::file::Failure;
 use crate::cache::rows;
 use crate::cache::rows::Counts;
 use crate::cache::tiers::Tiers;
 use crate::cache::waiting::Write;
+use crate::database::connection::beside;
 
 /// So many entries at most are expired with each transaction.
 const EXPIRE: u32 = 256;
@@ -22,16 +22,75 @@ const EVICT: usize = 8;
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    /// Changes when another process has written.
-    pub(super) data_version: i64,
-    /// As it is in the file: another one was put there by another process, which has cleared it.
-    pub(super) seed: u64,
-    /// Who this is, to the others.
-    pub(super) process: i64,
-    /// The last deletion by one of them.
-    pub(super) deletion_of_others: i64,
+    pub(super) others: Others,
     /// Which file it is, to notice that it was deleted.
     pub(super) identity: Option<[u64; 4]>,
+}
+
+/// What is known of the other processes on the file.
+#[derive(Debug)]
+pub(super) struct Others {
+    /// Changes when one of them has written.
+    data_version: i64,
+    /// As it is in the file: another one was put there by one of them, which has cleared it.
+    pub(super) seed: u64,
+    /// Who this process is, to them.
+    pub(super) process: i64,
+    /// The last deletion by one of them.
+    deletion: i64,
+}
+
+impl Others {
+    /// Begins to watch, with a file that has this seed.
+    pub(super) fn new(
+        connection: &Connection,
+        tiers: &Tiers,
+        seed: u64,
+        process: i64,
+    ) -> rusqlite::Result<Self> {
+        let (last, deletion) = rows::last_deletions(connection, process)?;
+        tiers.set_deletion(last);
+        Ok(Self {
+            data_version: data_version(connection)?,
+            seed,
+            process,
+            deletion,
+        })
+    }
+
+    /// Sees what they have written since the last time, and says whether they have cleared it all.
+    pub(super) fn look(
+        &mut self,
+        connection: &Connection,
+        tiers: &Tiers,
+    ) -> rusqlite::Result<bool> {
+        let version = data_version(connection)?;
+        let is_changed = version != self.data_version;
+        let mut is_cleared = false;
+        if is_changed {
+            is_cleared = self.adopt_seed(connection, tiers)?;
+            let (last, deletion) = rows::last_deletions(connection, self.process)?;
+            self.deletion = deletion;
+            tiers.set_deletion(last);
+        }
+        self.data_version = version;
+        tiers.looked(is_changed);
+        Ok(is_cleared)
+    }
+
+    /// Forgets everything, if one of them has cleared the file; says whether that is so.
+    fn adopt_seed(&mut self, connection: &Connection, tiers: &Tiers) -> rusqlite::Result<bool> {
+        let seed = rows::seed(connection)?;
+        if seed == self.seed {
+            return Ok(false);
+        }
+        self.seed = seed;
+        // If this process is about to clear it as well, its own will be in the file.
+        if !tiers.bell.is_rung(Reason::Clear) {
+            tiers.set_seed(seed);
+        }
+        Ok(true)
+    }
 }
 
 impl Opened {
@@ -42,41 +101,32 @@ impl Opened {
         writes: &[(u64, Write)],
     ) -> Result<(), Failure> {
         let Self {
-            connection,
-            data_version: seen,
-            seed,
-            process,
-            deletion_of_others,
-            ..
+            connection, others, ..
         } = self;
         in_transaction(connection, |connection| {
-            let version = data_version(connection)?;
-            let is_changed = version != *seen;
-            *seen = version;
-            tiers.looked(is_changed);
-            if is_changed && adopt_seed(connection, seed, tiers)? {
+            if others.look(connection, tiers)? {
                 // What waits was put before that, as far as anybody can tell.
                 return Ok(());
-            }
-            if is_changed {
-                let (last, of_others) = rows::last_deletions(connection, *process)?;
-                *deletion_of_others = of_others;
-                tiers.set_deletion(last);
             }
             let mut counts = Counts::default();
             for (hash, write) in writes {
                 match write {
                     // It may be of before what another process has deleted since.
                     Write::Put(entry, Some(deletion))
-                        if deletion < deletion_of_others
-                            && rows::was_deleted_since(connection, *hash, *deletion, *process)? =>
+                        if *deletion < others.deletion
+                            && rows::was_deleted_since(
+                                connection,
+                                *hash,
+                                *deletion,
+                                others.process,
+                            )? =>
                     {
                         tiers.refuse(*hash, entry);
                     }
                     Write::Put(entry, _) => {
                         rows::put(connection, *hash, entry, &tiers.marks, &mut counts)?;
                     }
-                    Write::Delete => rows::delete(connection, *hash, *process, &mut counts)?,
+                    Write::Delete => rows::delete(connection, *hash, others.process, &mut counts)?,
                 }
             }
             rows::prune_deletions(connection)?;
@@ -93,26 +143,6 @@ impl Opened {
     }
 }
 
-impl Opened {
-    pub(super) fn adopt_seed(&mut self, tiers: &Tiers) -> rusqlite::Result<()> {
-        adopt_seed(&self.connection, &mut self.seed, tiers).map(drop)
-    }
-}
-
-/// Forgets everything, if another process has cleared the file; says whether it has.
-fn adopt_seed(connection: &Connection, known: &mut u64, tiers: &Tiers) -> rusqlite::Result<bool> {
-    let seed = rows::seed(connection)?;
-    if seed == *known {
-        return Ok(false);
-    }
-    *known = seed;
-    // If this process is about to clear it as well, its own will be in the file.
-    if !tiers.bell.is_rung(Reason::Clear) {
-        tiers.set_seed(seed);
-    }
-    Ok(true)
-}
-
 pub(super) fn in_transaction(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<(), Failure>,
@@ -125,7 +155,7 @@ pub(super) fn in_transaction(
     done
 }
 
-pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("PRAGMA data_version")?
         .query_row([], |row| row.get(0))
@@ -139,6 +169,6 @@ pub(super) fn identity(tiers: &Tiers) -> Option<[u64; 4]> {
     if file.len() == 0 {
         return None;
     }
-    let wal = std::fs::metadata(file::with_suffix(path, "-wal")).ok()?;
+    let wal = std::fs::metadata(beside(path, "-wal")).ok()?;
     Some([file.dev(), file.ino(), wal.dev(), wal.ino()])
 }

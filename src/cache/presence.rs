@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -19,6 +20,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+
+use crate::database::files;
 
 /// The small file of this process.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Presence {
         file.write_all(start().as_bytes())?;
         // The one thing that must outlive a power cut: that the cache was open.
         file.sync_all()?;
-        File::open(folder_of(&path))?.sync_all()?;
+        files::sync_folder(files::folder(&path))?;
         let notes = Notes {
             file,
             len: START_BYTES as u64,
@@ -143,7 +146,7 @@ impl Left {
     fn of(cache: &Path) -> io::Result<Self> {
         let mut left = Self::default();
         let start = start();
-        let folder = folder_of(cache);
+        let folder = files::folder(cache);
         let mut beginning = cache.file_name().unwrap_or_default().to_owned();
         beginning.push(".");
         for entry in std::fs::read_dir(folder)? {
@@ -160,9 +163,10 @@ impl Left {
             if file.try_lock().is_err() {
                 continue;
             }
-            let Ok(bytes) = std::fs::read(&path) else {
+            let mut bytes = Vec::new();
+            if (&file).read_to_end(&mut bytes).is_err() {
                 continue;
-            };
+            }
             let Some((made_at, notes)) = bytes.split_at_checked(START_BYTES) else {
                 // It is only being made, or whoever made it was killed before they opened the cache.
                 if is_old(&file) {
@@ -185,13 +189,6 @@ impl Left {
         for path in self.files {
             let _ = std::fs::remove_file(path);
         }
-    }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 

@@ -10,13 +10,13 @@ use std::sync::PoisonError;
 use std::sync::TryLockError;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use rusqlite::Connection;
 
+use crate::cache::counters::thread_number;
 use crate::cache::entry::Entry;
 use crate::cache::entry::Spot;
 use crate::cache::file;
@@ -51,13 +51,6 @@ const SPARE: usize = 2;
 
 /// With more, the pages they keep add up.
 const LANES_MAX: usize = 64;
-
-/// Threads take their lanes in turn.
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-}
 
 impl Readers {
     pub(super) fn new() -> Self {
@@ -120,7 +113,7 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<Option<Entry>>,
     ) -> rusqlite::Result<Option<Entry>> {
-        let first = LANE.with(|lane| *lane);
+        let first = thread_number();
         let lane = |at: usize| &self.lanes[(first + at) % self.lanes.len()];
         for at in 0..self.lanes.len() {
             match lane(at).try_lock() {

@@ -271,7 +271,7 @@ pub(super) fn expire(
 }
 
 /// So many entries are looked at in one go by [`evict`]; no more than half of them are spared.
-const BATCH: usize = 64;
+const BATCH: u32 = 64;
 
 /// Looks at the entries that were put first: deletes those that nobody has asked for since it last came by, and puts
 /// the others at the end. At least half of them go.
@@ -282,11 +282,10 @@ pub(super) fn evict(
     marks: &Marks,
     counts: &mut Counts,
 ) -> rusqlite::Result<bool> {
-    let first = ids(
-        connection,
-        "SELECT id, hash FROM entries WHERE id > ?1 ORDER BY id LIMIT ?2",
-        [i64::MIN, i64::try_from(BATCH).unwrap_or(i64::MAX)],
-    )?;
+    let first: Vec<(i64, i64)> = connection
+        .prepare_cached("SELECT id, hash FROM entries ORDER BY id LIMIT ?1")?
+        .query_map([BATCH], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     let mut spared = 0;
     for &(id, hash) in &first {
         // The mark is used up in any case.
@@ -299,13 +298,6 @@ pub(super) fn evict(
         counts.evicted += 1;
     }
     Ok(!first.is_empty())
-}
-
-fn ids(connection: &Connection, sql: &str, values: [i64; 2]) -> rusqlite::Result<Vec<(i64, i64)>> {
-    connection
-        .prepare_cached(sql)?
-        .query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect()
 }
 
 fn move_to_the_end(connection: &Connection, id: i64, hash: i64) -> rusqlite::Result<()> {

@@ -233,11 +233,7 @@ impl Tiers {
     /// Looks for an entry without the file.
     pub(super) fn look(&self, spot: Spot<'_>) -> Found {
         let has_file = self.has_file();
-        if let Some(memory) = &self.memory
-            && let Some(entry) = memory.get(spot.hash)
-            && entry.is_at(spot)
-            && (!has_file || self.is_believed(&entry))
-        {
+        if let Some(entry) = self.in_memory(spot, has_file) {
             self.marks.set(spot.hash);
             return Found::Here(entry);
         }
@@ -251,6 +247,13 @@ impl Tiers {
             Some(_) => Found::Nowhere,
             None => Found::AskFile(guard),
         }
+    }
+
+    /// What memory has at a spot, if it is to be believed.
+    fn in_memory(&self, spot: Spot<'_>, has_file: bool) -> Option<Arc<Entry>> {
+        let entry = self.memory.as_ref()?.get(spot.hash)?;
+        let is_it = entry.is_at(spot) && (!has_file || self.is_believed(&entry));
+        is_it.then_some(entry)
     }
 
     /// Whether what memory has is what the file has, as far as anybody may know.
@@ -296,14 +299,8 @@ impl Tiers {
         found
     }
 
-    /// Keeps a value, unless something was written since `guard`; says whether it did.
-    pub(super) fn put(
-        &self,
-        spot: Spot<'_>,
-        value: Bytes,
-        times: Times,
-        computed: Option<Begun>,
-    ) -> bool {
+    /// Keeps a value, unless it was computed and something was written since that began.
+    pub(super) fn put(&self, spot: Spot<'_>, value: Bytes, times: Times, computed: Option<Begun>) {
         self.counters.add(Count::Put);
         let sample = Counters::sample();
         // If others have written since it began, memory asks the file before it believes it.
@@ -317,7 +314,6 @@ impl Tiers {
         }
         drop(part);
         self.counters.record(Op::Put, sample);
-        is_kept
     }
 
     fn put_locked(&self, part: &mut Part, hash: u64, entry: Entry, computed: Option<i64>) {
@@ -380,11 +376,7 @@ impl Tiers {
 
     fn find_locked(&self, part: &Part, spot: Spot<'_>) -> Option<Arc<Entry>> {
         let has_file = self.has_file();
-        if let Some(memory) = &self.memory
-            && let Some(entry) = memory.get(spot.hash)
-            && entry.is_at(spot)
-            && (!has_file || self.is_believed(&entry))
-        {
+        if let Some(entry) = self.in_memory(spot, has_file) {
             return Some(entry);
         }
         match part.get(spot.hash) {
@@ -445,18 +437,15 @@ impl Tiers {
 
     /// Returns when all that was deleted until now is gone from the file, or no file is to be had, or after a while.
     pub(super) async fn settled(&self) {
-        if self.has_file() {
-            let _ = tokio::time::timeout(WAIT_MAX, self.flushed()).await;
+        if !self.has_file() {
+            return;
         }
-    }
-
-    /// Returns when all that was deleted until now is gone from the file, or no file is to be had.
-    pub(super) async fn flushed(&self) {
         let mut written = self.written.subscribe();
         // A group that began after this was read has it.
         let number = self.begun.load(Ordering::SeqCst) + 1;
         self.bell.ring(Reason::Urgent);
-        let _ = written.wait_for(|&written| written >= number).await;
+        let settled = written.wait_for(|&written| written >= number);
+        let _ = tokio::time::timeout(WAIT_MAX, settled).await;
     }
 
     /// Begins a group of writes.

@@ -15,7 +15,7 @@ use crate::cache::entry::Spot;
 use crate::cache::file;
 use crate::cache::file::Failure;
 use crate::cache::opened::Opened;
-use crate::cache::opened::data_version;
+use crate::cache::opened::Others;
 use crate::cache::opened::identity;
 use crate::cache::opened::in_transaction;
 use crate::cache::presence::Presence;
@@ -23,6 +23,7 @@ use crate::cache::rows;
 use crate::cache::rows::Counts;
 use crate::cache::tiers::Tiers;
 use crate::cache::waiting::PARTS;
+use crate::database::connection;
 
 /// So long a put may wait for others, to be written with them.
 const GATHER: Duration = Duration::from_millis(250);
@@ -114,9 +115,7 @@ impl Writer {
         let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         let bell = &self.tiers.bell;
         if self.file.is_none() {
-            let (_, _) = (bell.answer(Reason::Look), bell.answer(Reason::Urgent));
-            let (_, _) = (bell.answer(Reason::Work), bell.answer(Reason::Clear));
-            bell.answer(Reason::Broken);
+            bell.answer_all();
             if self.failed_at.is_none_or(|at| at.elapsed() >= RETRY) {
                 self.open(false);
             }
@@ -192,16 +191,7 @@ impl Writer {
         if identity(&self.tiers) != file.identity {
             return Err(Failure::Gone);
         }
-        let version = data_version(&file.connection)?;
-        let is_changed = version != file.data_version;
-        file.data_version = version;
-        if is_changed {
-            file.adopt_seed(&self.tiers)?;
-            let (last, of_others) = rows::last_deletions(&file.connection, file.process)?;
-            file.deletion_of_others = of_others;
-            self.tiers.set_deletion(last);
-        }
-        self.tiers.looked(is_changed);
+        file.others.look(&file.connection, &self.tiers)?;
         Ok(())
     }
 
@@ -238,7 +228,7 @@ impl Writer {
         // At once out of reach, whatever happens then.
         let seed = tiers.seed();
         rows::set_seed(&file.connection, seed)?;
-        file.seed = seed;
+        file.others.seed = seed;
         if seed == tiers.seed() {
             tiers.bell.answer(Reason::Clear);
         }
@@ -321,7 +311,7 @@ impl Writer {
     fn try_open(&mut self, is_first: bool) -> Result<Opened, String> {
         let tiers = &self.tiers;
         let path = &tiers.settings.path;
-        file::make_folder(path)?;
+        connection::make_directory(path).map_err(|error| error.to_string())?;
         let (presence, left) = Presence::begin(path).map_err(|error| error.to_string())?;
         if left.is_of_another_start {
             tracing::info!(path = %path.display(), "the machine was started anew while the cache was open; it is made anew");
@@ -371,13 +361,8 @@ impl Writer {
                 }
                 Ok(rows::add(connection, counts)?)
             })?;
-            let (last, deletion_of_others) = rows::last_deletions(&connection, process)?;
-            tiers.set_deletion(last);
             Ok(Opened {
-                data_version: data_version(&connection)?,
-                seed: tiers.seed(),
-                process,
-                deletion_of_others,
+                others: Others::new(&connection, tiers, tiers.seed(), process)?,
                 identity: identity(tiers),
                 connection,
             })

@@ -191,7 +191,7 @@ pub(crate) fn notes_of_litestream(database: &Path) -> PathBuf {
 }
 
 /// `site.sqlite3-wal` for `site.sqlite3`.
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
@@ -360,7 +360,8 @@ pub(super) fn refuse_obstacles(path: &Path) -> Result<()> {
     }
 }
 
-fn make_directory(path: &Path) -> Result<()> {
+/// Makes the folder that a file is in, where it is missing.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let directory = files::folder(path);
     std::fs::create_dir_all(directory).map_err(|error| Error::Open {
         path: path.to_owned(),

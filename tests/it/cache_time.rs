@@ -18,6 +18,16 @@ use crate::support::cache::text;
 /// A hundred years, near enough.
 const AGES: Duration = Duration::from_hours(24 * 365 * 100);
 
+const LONGER: Duration = Duration::from_mins(3);
+
+/// A time to live, the one given later, and whether the entry is there two minutes on.
+const CHANGES: [(&str, Option<Duration>, Option<Duration>, bool); 4] = [
+    ("longer", Some(MINUTE), Some(LONGER), true),
+    ("shorter", Some(LONGER), Some(MINUTE), false),
+    ("now never", Some(MINUTE), None, true),
+    ("no more never", None, Some(MINUTE), false),
+];
+
 #[tokio::test]
 async fn an_entry_expires_when_its_time_is_over_and_not_before() {
     in_each_form(async |stage| {
@@ -144,20 +154,14 @@ async fn the_shortest_time_is_over_at_the_next_millisecond() {
 #[tokio::test]
 async fn an_overwritten_entry_has_the_time_of_the_last_put() {
     in_each_form(async |stage| {
-        let times = [
-            ("longer", Some(MINUTE), Some(MINUTE * 3), true),
-            ("shorter", Some(MINUTE * 3), Some(MINUTE), false),
-            ("now never", Some(MINUTE), None, true),
-            ("no more never", None, Some(MINUTE), false),
-        ];
-        for (key, first, second, _) in times {
+        for (key, first, second, _) in CHANGES {
             stage.cache().put(key, &1, first).await.unwrap();
             stage.settle().await;
             stage.cache().put(key, &2, second).await.unwrap();
         }
         stage.settle().await;
         stage.clock.advance(MINUTE * 2);
-        for (key, _, _, is_there) in times {
+        for (key, _, _, is_there) in CHANGES {
             assert_eq!(stage.cache().get(key).await, is_there.then_some(2), "{key}");
         }
     })
@@ -182,23 +186,17 @@ async fn a_put_counts_from_its_own_moment() {
 #[tokio::test]
 async fn touch_sets_the_time_anew_and_leaves_the_value() {
     in_each_form(async |stage| {
-        let times = [
-            ("longer", Some(MINUTE), Some(MINUTE * 3), true),
-            ("shorter", Some(MINUTE * 3), Some(MINUTE), false),
-            ("now never", Some(MINUTE), None, true),
-            ("no more never", None, Some(MINUTE), false),
-        ];
-        for (key, first, second, _) in times {
+        for (key, first, second, _) in CHANGES {
             stage.cache().put(key, &key, first).await.unwrap();
             stage.settle().await;
             assert!(stage.cache().touch(key, second).await, "{key}");
         }
         stage.settle().await;
-        for (key, ..) in times {
+        for (key, ..) in CHANGES {
             assert_eq!(text(&stage.cache(), key).await.as_deref(), Some(key));
         }
         stage.clock.advance(MINUTE);
-        for (key, .., is_there) in times {
+        for (key, .., is_there) in CHANGES {
             let found = text(&stage.cache(), key).await;
             assert_eq!(found.as_deref(), is_there.then_some(key));
         }

@@ -1,12 +1,10 @@
 //! A page in the making: what the handler answers, and what is kept of it.
 
 use std::any::Any;
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
@@ -16,10 +14,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
-use tower::Service;
 
 use crate::cache::Ttl;
 use crate::http::arrival::Handles;
+use crate::http::page_cache::Handler;
 use crate::http::page_cache::Inner;
 use crate::http::page_cache::Rules;
 use crate::http::page_cache::asked::counts;
@@ -81,12 +79,7 @@ type Kept = Result<(Bytes, Ttl), NotKept>;
 impl Making {
     pub(super) async fn run<S>(self, inner: Arc<Inner<S>>) -> Kept
     where
-        S: Service<Request, Response = Response, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
+        S: Handler,
     {
         let request = reduced(self.parts.clone(), &inner.rules);
         let asking = AssertUnwindSafe(inner.ask(request)).catch_unwind();

@@ -193,6 +193,23 @@ impl<S> Layer<S> for PageCache {
 #[derive(Debug)]
 pub struct Cached<S>(Arc<Inner<S>>);
 
+/// What answers where nothing is kept.
+trait Handler:
+    Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Handler for S
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+}
+
 #[derive(Debug)]
 struct Inner<S> {
     rules: Arc<Rules>,

@@ -1,6 +1,5 @@
 //! The way of one request: to a page that is there, or to one that is made for all who wait.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -11,12 +10,12 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tower::Service;
 use tower::ServiceExt;
 
 use crate::http::Error;
 use crate::http::arrival::Arrival;
 use crate::http::arrival::Handles;
+use crate::http::page_cache::Handler;
 use crate::http::page_cache::Inner;
 use crate::http::page_cache::Rules;
 use crate::http::page_cache::asked::Asked;
@@ -52,8 +51,7 @@ enum Found {
 
 pub(super) async fn answer<S>(inner: Arc<Inner<S>>, request: Request) -> Response
 where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
+    S: Handler,
 {
     let Some(site) = handles(&inner.rules, &request) else {
         return inner.ask(request).await;
@@ -91,8 +89,7 @@ fn whole_uri(request: &Request) -> &axum::http::Uri {
 
 impl<S> Inner<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
+    S: Handler,
 {
     pub(super) async fn ask(&self, request: Request) -> Response {
         let Ok(response) = self.handler.clone().oneshot(request).await;
@@ -117,12 +114,7 @@ where
 impl Visit {
     async fn answer<S>(self, inner: Arc<Inner<S>>, request: Request) -> Response
     where
-        S: Service<Request, Response = Response, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
+        S: Handler,
     {
         let (parts, body) = request.into_parts();
         let mut place = Place::address(self.address.clone());
@@ -178,12 +170,7 @@ impl Visit {
         parts: &Parts,
     ) -> Made
     where
-        S: Service<Request, Response = Response, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
+        S: Handler,
     {
         let (own, mine) = oneshot::channel();
         let making = Making {
