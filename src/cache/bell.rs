@@ -29,6 +29,8 @@ pub(super) enum Reason {
     Clear = 16,
     /// The cache is closed.
     Stop = 32,
+    /// Readers look at the file as it was, and are to be ended after a while.
+    Release = 64,
 }
 
 impl Bell {
@@ -66,9 +68,12 @@ impl Bell {
         self.rung.fetch_and(Reason::Stop as u8, Ordering::SeqCst);
     }
 
-    /// Waits until it is rung for another reason than `but`, or until `until`.
-    pub(super) fn wait(&self, but: Option<Reason>, until: Option<Instant>) {
-        let but = but.map_or(0, |reason| reason as u8);
+    /// Waits until it is rung for another reason than those in `but`, or until `until`.
+    pub(super) fn wait(&self, but: &[Option<Reason>], until: Option<Instant>) {
+        let but = but
+            .iter()
+            .flatten()
+            .fold(0, |bits, &reason| bits | reason as u8);
         while self.rung.load(Ordering::SeqCst) & !but == 0 {
             match until {
                 None => std::thread::park(),

@@ -56,7 +56,7 @@ pub(super) struct Shape {
     pub(super) pages_bytes_max: u64,
     /// About as much is written in one transaction, in bytes.
     pub(super) transaction_bytes: usize,
-    wal_pages: u32,
+    pub(super) wal_pages: u32,
     writer_pages: u32,
     reader_pages: u32,
 }

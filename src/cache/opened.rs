@@ -1,6 +1,8 @@
 //! The open cache file, as the writer has it: its transactions, and what other processes did in between.
 
+use std::cell::Cell;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -17,6 +19,10 @@ const EXPIRE: u32 = 256;
 
 /// So many rounds of eviction at most go with each transaction, beyond what its puts call for.
 const EVICT: usize = 8;
+
+/// So long readers may be kept waiting for a checkpoint; and where the WAL has grown to four times its length.
+const STILL: Duration = Duration::from_millis(5);
+const STILL_LONG: Duration = Duration::from_millis(25);
 
 /// The open file.
 #[derive(Debug)]
@@ -102,7 +108,7 @@ impl Opened {
     ) -> Result<(), Failure> {
         let Self {
             connection, others, ..
-        } = self;
+        } = &mut *self;
         in_transaction(connection, |connection| {
             if others.look(connection, tiers)? {
                 // What waits was put before that, as far as anybody can tell.
@@ -139,8 +145,44 @@ impl Opened {
                 }
             }
             Ok(rows::add(connection, counts)?)
-        })
+        })?;
+        self.written(tiers)
     }
+
+    /// After anything was written: readers see it, and a WAL that has grown long is brought home.
+    pub(super) fn written(&self, tiers: &Tiers) -> Result<(), Failure> {
+        tiers.readers.renew();
+        if WAL_PAGES.get() < tiers.shape.wal_pages.cast_signed() {
+            return Ok(());
+        }
+        self.checkpoint(tiers)
+    }
+
+    /// Brings the WAL home; the next transaction begins it anew.
+    pub(super) fn checkpoint(&self, tiers: &Tiers) -> Result<(), Failure> {
+        rows::checkpoint(&self.connection)?;
+        // Nearly all is home. The rest while nobody reads: who reads then needs nothing of the WAL, and does not keep
+        // it from beginning anew.
+        let is_long = WAL_PAGES.get() > tiers.shape.wal_pages.cast_signed() * 4;
+        let time = if is_long { STILL_LONG } else { STILL };
+        let rest = tiers
+            .readers
+            .while_still(time, || rows::checkpoint(&self.connection));
+        Ok(rest.unwrap_or(Ok(()))?)
+    }
+}
+
+thread_local! {
+    /// So many pages the WAL had after the last commit.
+    static WAL_PAGES: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Takes the checkpoints over, from SQLite, which would make them while readers look at the file as it was.
+pub(super) fn keep_wal(connection: &Connection) {
+    connection.wal_hook(Some(|_, pages| {
+        WAL_PAGES.set(pages);
+        Ok(())
+    }));
 }
 
 pub(super) fn in_transaction(

@@ -25,6 +25,7 @@ use crate::cache::counters::Counters;
 use crate::cache::counters::Op;
 use crate::cache::entry::Entry;
 use crate::cache::entry::Spot;
+use crate::cache::file::Failure;
 use crate::cache::file::Shape;
 use crate::cache::marks::Marks;
 use crate::cache::memory::Memory;
@@ -46,6 +47,9 @@ const BELIEVED_MS: u64 = 1_000;
 
 /// After so many milliseconds somebody should look.
 const LOOK_AFTER_MS: u64 = 500;
+
+/// After so many milliseconds without a write by another process there is none, as far as one can see.
+const ALONE_AFTER_MS: u64 = 10_000;
 
 /// While nothing has got to the file for so many milliseconds, nobody waits for room.
 const STILL_MS: u64 = 2_000;
@@ -72,6 +76,8 @@ pub(super) struct Tiers {
     epoch: AtomicU64,
     /// When that was looked for, in milliseconds since `made_at`.
     looked_at_ms: AtomicU64,
+    /// When another process had written, as far as that was seen; 0: never.
+    others_at_ms: AtomicU64,
     made_at: Instant,
     has_file: AtomicBool,
     /// When something of what waited got to the file, in milliseconds since `made_at`.
@@ -130,6 +136,7 @@ impl Tiers {
             seed: AtomicU64::new(fastrand::u64(..)),
             epoch: AtomicU64::new(0),
             looked_at_ms: AtomicU64::new(0),
+            others_at_ms: AtomicU64::new(0),
             made_at: Instant::now(),
             has_file: AtomicBool::new(false),
             moved_at_ms: AtomicU64::new(0),
@@ -169,10 +176,19 @@ impl Tiers {
 
     /// Nobody else has written until now, or somebody has.
     pub(super) fn looked(&self, is_changed: bool) {
+        let now = self.elapsed_ms();
         if is_changed {
+            self.others_at_ms.store(now.max(1), Ordering::SeqCst);
+        }
+        let others_at = self.others_at_ms.load(Ordering::SeqCst);
+        let is_alone = others_at == 0 || now.saturating_sub(others_at) > ALONE_AFTER_MS;
+        self.readers.set_alone(is_alone);
+        if is_changed {
+            // Before anything is believed to be of now that a reader found in the file as it was.
+            self.readers.forget_view();
             self.epoch.fetch_add(1, Ordering::SeqCst);
         }
-        self.looked_at_ms.store(self.elapsed_ms(), Ordering::SeqCst);
+        self.looked_at_ms.store(now, Ordering::SeqCst);
     }
 
     /// A computation begins.
@@ -270,14 +286,7 @@ impl Tiers {
     /// Reads an entry from the file, on this thread, and keeps it in memory.
     pub(super) fn read_file(&self, spot: Spot<'_>, guard: Guard) -> Option<Arc<Entry>> {
         let epoch = self.epoch();
-        let found = match self.readers.read(spot, epoch) {
-            Ok(found) => found.map(Arc::new),
-            Err(error) => {
-                tracing::debug!(?error, "the cache file could not be read");
-                self.bell.ring(Reason::Broken);
-                return None;
-            }
-        };
+        let found = self.read(spot, epoch).ok()?;
         if found.is_some() {
             self.marks.set(spot.hash);
         }
@@ -297,6 +306,19 @@ impl Tiers {
             }
         }
         found
+    }
+
+    /// Reads from the file; the writer hears of it if that is of no use.
+    fn read(&self, spot: Spot<'_>, epoch: u64) -> Result<Option<Arc<Entry>>, Failure> {
+        let found = self.readers.read(spot, epoch);
+        if let Err(error) = &found {
+            tracing::debug!(?error, "the cache file could not be read");
+            self.bell.ring(Reason::Broken);
+        }
+        if self.readers.is_held() {
+            self.bell.ring(Reason::Release);
+        }
+        found.map(|found| found.map(Arc::new))
     }
 
     /// Keeps a value, unless it was computed and something was written since that began.
@@ -383,13 +405,7 @@ impl Tiers {
             Some(Write::Put(entry, _)) if entry.is_at(spot) => Some(Arc::clone(entry)),
             Some(_) => None,
             None if !has_file => None,
-            None => {
-                let found = self.readers.read(spot, self.epoch());
-                if found.is_err() {
-                    self.bell.ring(Reason::Broken);
-                }
-                found.ok().flatten().map(Arc::new)
-            }
+            None => self.read(spot, self.epoch()).ok().flatten(),
         }
     }
 

@@ -18,7 +18,9 @@ use crate::cache::opened::Opened;
 use crate::cache::opened::Others;
 use crate::cache::opened::identity;
 use crate::cache::opened::in_transaction;
+use crate::cache::opened::keep_wal;
 use crate::cache::presence::Presence;
+use crate::cache::readers::HOLD;
 use crate::cache::rows;
 use crate::cache::rows::Counts;
 use crate::cache::tiers::Tiers;
@@ -57,6 +59,8 @@ pub(super) struct Writer {
     made_anew_at: Option<Instant>,
     /// When it was seen that something waits.
     gathers_since: Option<Instant>,
+    /// When it was seen that readers look at the file as it was.
+    held_since: Option<Instant>,
     /// Whether room is being given back to the disk.
     is_shrinking: bool,
     /// When there is something to be done that nobody asks for.
@@ -71,6 +75,7 @@ impl Writer {
             failed_at: None,
             made_anew_at: None,
             gathers_since: None,
+            held_since: None,
             is_shrinking: false,
             due_at: None,
         }
@@ -105,10 +110,18 @@ impl Writer {
         if bell.is_rung(Reason::Work) && self.gathers_since.is_none() {
             self.gathers_since = Some(Instant::now());
         }
+        let is_held = bell.is_rung(Reason::Release) || self.tiers.readers.is_held();
+        if is_held && self.held_since.is_none() {
+            self.held_since = Some(Instant::now());
+        }
         let gathered = self.gathers_since.map(|since| since + GATHER);
-        let until = [gathered, self.due_at].into_iter().flatten().min();
-        let but = self.gathers_since.map(|_| Reason::Work);
-        bell.wait(but, until);
+        let held = self.held_since.map(|since| since + HOLD);
+        let until = [gathered, held, self.due_at].into_iter().flatten().min();
+        let but = [
+            self.gathers_since.map(|_| Reason::Work),
+            self.held_since.map(|_| Reason::Release),
+        ];
+        bell.wait(&but, until);
     }
 
     fn round(&mut self) {
@@ -116,6 +129,7 @@ impl Writer {
         let bell = &self.tiers.bell;
         if self.file.is_none() {
             bell.answer_all();
+            self.held_since = None;
             if self.failed_at.is_none_or(|at| at.elapsed() >= RETRY) {
                 self.open(false);
             }
@@ -126,6 +140,12 @@ impl Writer {
         let is_look = bell.answer(Reason::Look);
         let is_gathered = is_over(self.gathers_since.map(|since| since + GATHER));
         let is_due = is_over(self.due_at);
+        let is_held = is_over(self.held_since.map(|since| since + HOLD));
+        if is_held {
+            bell.answer(Reason::Release);
+            self.held_since = None;
+            self.tiers.readers.release();
+        }
         let done = if is_broken {
             Err(Failure::Damaged("it cannot be read".to_owned()))
         } else if bell.is_rung(Reason::Clear) {
@@ -134,6 +154,9 @@ impl Writer {
             self.flush()
         } else if is_look || is_due {
             self.look().and_then(|()| self.tidy())
+        } else if is_held {
+            // Others may have written, and then nobody is to hold the file as it was.
+            self.look()
         } else {
             Ok(())
         };
@@ -208,11 +231,12 @@ impl Writer {
             is_unfinished = true;
         } else if free > FREE_BYTES_MAX.max(used / 8) {
             rows::shrink(&file.connection, SHRINK_PAGES)?;
+            file.written(&tiers)?;
             self.is_shrinking = true;
             is_unfinished = true;
         } else if std::mem::take(&mut self.is_shrinking) {
             // Only then the file is cut.
-            rows::checkpoint(&file.connection)?;
+            file.checkpoint(&tiers)?;
         }
         let state = rows::state(&file.connection)?;
         *tiers.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, used, free);
@@ -234,7 +258,8 @@ impl Writer {
         }
         in_transaction(&file.connection, |connection| {
             Ok(rows::delete_all(connection)?)
-        })
+        })?;
+        file.written(&tiers)
     }
 
     /// Does what a failed call asks for.
@@ -344,6 +369,7 @@ impl Writer {
         let tiers = &self.tiers;
         let path = &tiers.settings.path;
         let connection = file::open(path, tiers.shape, tiers.seed())?;
+        keep_wal(&connection);
         let begun = || -> Result<Opened, Failure> {
             if is_first {
                 tiers.set_seed(rows::seed(&connection)?);

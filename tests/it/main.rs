@@ -14,6 +14,7 @@ mod cache_forget;
 mod cache_killed;
 mod cache_namespaces;
 mod cache_processes;
+mod cache_reads;
 mod cache_soak;
 mod cache_stale;
 mod cache_time;
