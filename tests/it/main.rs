@@ -4,6 +4,9 @@
 
 mod support;
 
+mod assets;
+mod assets_earlier;
+mod assets_live;
 mod backup;
 mod browser;
 mod bucket;
