@@ -66,6 +66,7 @@ mod page_cache_attack;
 mod page_cache_kept;
 mod page_cache_once;
 mod platform;
+mod private_addresses;
 mod queue;
 mod queue_attempts;
 mod queue_backoff;
