@@ -63,6 +63,11 @@ pub trait Section: DeserializeOwned + Serialize + Send + Sync + 'static {
     /// The keys that come only from the environment and are never printed.
     const SECRETS: &'static [&'static str] = &[];
 
+    /// Puts in place what `"auto"` stands for in this environment, such as `development`; done once, after the check.
+    fn decide(&mut self, environment: &str) {
+        let _ = environment;
+    }
+
     /// Reports each value that has the right type and cannot be used all the same.
     fn check(&self, problems: &mut Problems) {
         let _ = problems;

@@ -69,7 +69,7 @@ impl<S: Section> App<S> {
         Self {
             name,
             version: None,
-            migrations: vec![queue::MIGRATIONS],
+            migrations: vec![queue::MIGRATIONS, http::MIGRATIONS],
             routes: Router::new(),
             jobs: Jobs::default(),
             schedule: Schedule::default(),
@@ -239,11 +239,14 @@ impl<S: Section> App<S> {
         if let Some(snapshots) = &snapshots {
             context.replica.has_snapshots(snapshots.clone());
         }
+        let assets = Assets::own().merge(self.assets);
+        assets.set_live(config.environment == "development");
+        let assets = assets.remember(&context.database).await;
         let routes = self.routes.with_state(context.clone());
         let (database, cache, replica) = (&context.database, &context.cache, &context.replica);
         let handles = (database, cache, replica);
         Ok(Site {
-            router: http::router(routes, self.assets, &config.server, handles),
+            router: http::router(routes, assets, &config.server, handles),
             keeper: Keeper::new(database.clone(), &config.database),
             on_damage: self.on_damage,
             worker: Worker::new(

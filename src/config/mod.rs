@@ -174,7 +174,7 @@ impl<'a> Loader<'a> {
         environment: &str,
         is_coolify: bool,
     ) -> Result<Config<S>, Error> {
-        let mut config = Config {
+        let mut config: Config<S> = Config {
             environment: environment.to_owned(),
             server: self.section("server"),
             database: self.section("database"),
@@ -191,6 +191,7 @@ impl<'a> Loader<'a> {
         let origin = |section: &str, key: &str| self.layers.origin(section, key);
         config.printed = print::list(self.schema, &self.sections, origin);
         // Only now: what is printed is what was set.
+        config.site.decide(environment);
         config.database.decide(environment);
         config.handover.decide(is_coolify);
         let problems = self.layers.into_problems();

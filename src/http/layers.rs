@@ -7,9 +7,12 @@ use axum::Extension;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::Request;
+use axum::http::Extensions;
+use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
+use axum::http::Version;
 use axum::http::header;
 use axum::middleware;
 use axum::response::IntoResponse;
@@ -18,6 +21,8 @@ use tower::ServiceBuilder;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::DefaultPredicate;
+use tower_http::compression::Predicate;
 use tower_http::csrf::CsrfLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::MakeRequestId;
@@ -35,6 +40,7 @@ use crate::http::Error;
 use crate::http::Pages;
 use crate::http::Settings;
 use crate::http::arrival::Handles;
+use crate::http::assets::AsItIs;
 use crate::http::error::Look;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::explain;
@@ -80,10 +86,7 @@ pub(super) fn pages(settings: &Settings) -> (Router, String) {
 
 /// The framework's own files, and what its pages need of them.
 fn own() -> (Assets, Look) {
-    let own = Assets::new(&[(
-        "houseboat.css",
-        include_bytes!("../../assets/houseboat/error.css"),
-    )]);
+    let own = Assets::own();
     let look = Look {
         stylesheet: own.url("houseboat.css"),
     };
@@ -116,7 +119,7 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>
         )
         .layer(PropagateRequestIdLayer::x_request_id())
         .map_response(security_headers)
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(compression())
         // Above all that can refuse, so that every refusal gets its page.
         .layer(middleware::from_fn_with_state(look, explain))
         .layer(CatchPanicLayer::custom(panicked))
@@ -131,6 +134,16 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>
         .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
         .layer(DefaultBodyLimit::max(settings.body_bytes_max));
     routes.layer(stack)
+}
+
+/// Static files are compressed already, or do not get smaller by it.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let may_be = |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
+        extensions.get::<AsItIs>().is_none()
+    };
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(DefaultPredicate::new().and(may_be))
 }
 
 fn drop_request_id(mut request: Request) -> Request {

@@ -7,7 +7,9 @@
 mod address;
 mod arrival;
 mod assets;
+mod coding;
 mod error;
+mod etag;
 mod handover;
 mod health;
 mod layers;
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::assets::Assets;
+pub use self::assets::MIGRATIONS;
 pub use self::error::Error;
 pub use self::error::Result;
 pub use self::handover::Control;

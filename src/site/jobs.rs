@@ -96,7 +96,7 @@ impl Job for CheckMonitor {
             ));
         };
         let at = context.database.now();
-        let finding = probe::probe(&monitor.input.target).await;
+        let finding = probe::probe(&monitor.input.target, context.settings.network()).await;
         let queue = context.queue.clone();
         let alerts = !context.settings.webhook_url.is_empty();
         let stored = context.database.write(move |tx| {

@@ -43,12 +43,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations::new(
 
 /// The site's static files.
 pub(crate) fn assets() -> &'static Assets {
-    static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
-        Assets::new(&[
-            ("site.css", include_bytes!("../../assets/site.css")),
-            ("site.js", include_bytes!("../../assets/site.js")),
-            ("icon.svg", include_bytes!("../../assets/icon.svg")),
-        ])
-    });
+    static ASSETS: LazyLock<Assets> =
+        LazyLock::new(|| houseboat::assets!("assets": "site.css", "site.js", "icon.svg"));
     &ASSETS
 }

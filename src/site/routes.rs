@@ -133,7 +133,7 @@ async fn create(
     State(context): State<Context>,
     Form(entered): Form<MonitorForm>,
 ) -> Result<Response> {
-    let input = match entered.check() {
+    let input = match check(&context, &entered).await {
         Ok(input) => input,
         Err(errors) => return refused(None, entered, errors),
     };
@@ -160,7 +160,7 @@ async fn update(
     Id(id): Id,
     Form(entered): Form<MonitorForm>,
 ) -> Result<Response> {
-    let input = match entered.check() {
+    let input = match check(&context, &entered).await {
         Ok(input) => input,
         Err(errors) => {
             find(&context.database, id).await?;
@@ -176,6 +176,19 @@ async fn update(
     })
     .await?;
     Ok(to_monitor(id).into_response())
+}
+
+/// What the form says, and what is known of the address now.
+async fn check(context: &Context, entered: &MonitorForm) -> Result<MonitorInput, Errors> {
+    let input = entered.check()?;
+    let network = context.settings.network();
+    if network.is_out_of_reach(&input.target.address).await {
+        let mut errors = Errors::default();
+        let message = "Enter an address on the internet: this one is on a private network, which this site does not check.";
+        errors.push("address", message);
+        return Err(errors);
+    }
+    Ok(input)
 }
 
 /// An incident that goes on ends here: nobody looks any more.

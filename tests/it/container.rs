@@ -21,7 +21,7 @@ use crate::support::waiting::slow;
 const BYTES_MAX: u64 = 150_000_000;
 
 async fn add_monitor(container: &Container, name: &str) {
-    let monitor = Monitor::new(name, "http://127.0.0.1:1/");
+    let monitor = Monitor::new(name, "http://nobody.invalid/");
     let answer = post_form(&client(), &container.url("/monitors"), &monitor.pairs()).await;
     assert_eq!(answer.unwrap().status(), 303, "{}", container.log());
 }

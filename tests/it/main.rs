@@ -4,6 +4,9 @@
 
 mod support;
 
+mod assets;
+mod assets_earlier;
+mod assets_live;
 mod backup;
 mod browser;
 mod bucket;
@@ -64,6 +67,7 @@ mod page_cache_attack;
 mod page_cache_kept;
 mod page_cache_once;
 mod platform;
+mod private_addresses;
 mod queue;
 mod queue_attempts;
 mod queue_backoff;

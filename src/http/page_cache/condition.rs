@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::header;
 
+use crate::http::etag::names;
 use crate::http::page_cache::directives::date_in;
 
 /// What a 304 has of the headers of the page (RFC 9110, 15.4.5); `Last-Modified` is for pages without a tag.
@@ -20,46 +21,13 @@ pub(super) const KEPT_IN_304: [HeaderName; 7] = [
 /// Whether a visitor who asks with `asked` has the page with these headers already.
 pub(super) fn is_known(asked: &HeaderMap, page: &HeaderMap) -> bool {
     if asked.contains_key(header::IF_NONE_MATCH) {
-        let Some(tag) = page.get(header::ETAG).map(|tag| opaque(tag.as_bytes())) else {
-            return asked
-                .get_all(header::IF_NONE_MATCH)
-                .iter()
-                .any(|value| value == "*");
-        };
-        let mut values = asked.get_all(header::IF_NONE_MATCH).iter();
-        return values.any(|value| value == "*" || names(value.as_bytes(), tag));
+        return names(asked, &header::IF_NONE_MATCH, page.get(header::ETAG));
     }
     let since = date_in(asked, &header::IF_MODIFIED_SINCE);
     let modified = date_in(page, &header::LAST_MODIFIED);
     since
         .zip(modified)
         .is_some_and(|(since, modified)| modified <= since)
-}
-
-/// A tag without the mark of a weak one: that is all the weak comparison is.
-fn opaque(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
-}
-
-/// Whether a list of tags has this one. A tag may have a comma in it.
-fn names(mut list: &[u8], tag: &[u8]) -> bool {
-    loop {
-        while let [b',' | b' ' | b'\t', rest @ ..] = list {
-            list = rest;
-        }
-        list = opaque(list);
-        let Some(rest) = list.strip_prefix(b"\"") else {
-            return false;
-        };
-        let Some(end) = rest.iter().position(|byte| *byte == b'"') else {
-            return false;
-        };
-        let (found, rest) = list.split_at(end + 2);
-        if found == tag {
-            return true;
-        }
-        list = rest;
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! still holds, but makes it anew; it keeps no parts of a page; and dates are read in the one form that is in use.
 
 mod asked;
-mod coding;
 mod condition;
 mod directives;
 mod making;

@@ -18,11 +18,11 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::http::Error;
+use crate::http::coding::Coding;
+use crate::http::coding::compress;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::text;
 use crate::http::page_cache::asked::hex;
-use crate::http::page_cache::coding::Coding;
-use crate::http::page_cache::coding::compress;
 use crate::http::page_cache::condition::KEPT_IN_304;
 use crate::http::page_cache::condition::is_known;
 use crate::http::page_cache::directives::age;

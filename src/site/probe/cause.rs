@@ -5,6 +5,8 @@
 pub(crate) enum Cause {
     /// The host's name has no address.
     Dns,
+    /// The address is not on the internet, and the site checks nothing else.
+    Private,
     /// Nobody accepted the connection.
     Connect,
     /// The certificate or the encryption was not right.
@@ -24,8 +26,9 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Dns,
+        Self::Private,
         Self::Connect,
         Self::Tls,
         Self::Timeout,
@@ -40,6 +43,7 @@ impl Cause {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
+            Self::Private => "private",
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
@@ -60,6 +64,7 @@ impl Cause {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Dns => "the name could not be resolved",
+            Self::Private => "the address is not a public one",
             Self::Connect => "no connection could be made",
             Self::Tls => "no secure connection could be made",
             Self::Timeout => "the answer took too long",

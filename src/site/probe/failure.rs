@@ -8,7 +8,8 @@ use std::iter;
 use rustls::CertificateError;
 
 use crate::site::probe::Cause;
-use crate::site::probe::client::TooManyRedirects;
+use crate::site::probe::network::PrivateAddress;
+use crate::site::probe::network::TooManyRedirects;
 
 /// Longer details are cut, since they go into the database, the page and the alert.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -36,6 +37,8 @@ impl From<&reqwest::Error> for Failure {
     fn from(error: &reqwest::Error) -> Self {
         if let Some(error) = find::<TooManyRedirects>(error) {
             Self::new(Cause::Redirects, error.to_string())
+        } else if let Some(error) = find::<PrivateAddress>(error) {
+            error.into()
         } else if error.is_dns() {
             Self::new(Cause::Dns, "the host's name has no address")
         } else if let Some(error) = find::<rustls::Error>(error) {
@@ -45,6 +48,12 @@ impl From<&reqwest::Error> for Failure {
         } else {
             http(error)
         }
+    }
+}
+
+impl From<&PrivateAddress> for Failure {
+    fn from(error: &PrivateAddress) -> Self {
+        Self::new(Cause::Private, error.to_string())
     }
 }
 

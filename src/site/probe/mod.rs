@@ -2,11 +2,14 @@
 //!
 //! A check never fails as a whole: whatever happens is a [`Finding`]. It takes no longer than the
 //! target's timeout, reads no more than 256 KiB, follows no more than five redirects, and starts
-//! from nothing each time: name, connection and certificate are checked anew.
+//! from nothing each time: name, connection and certificate are checked anew. It reaches what its [`Network`] lets it.
 
+mod address;
 mod cause;
-mod client;
 mod failure;
+mod network;
+#[cfg(test)]
+mod private_tests;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -20,8 +23,8 @@ use tokio::time::timeout_at;
 use crate::site::format;
 
 pub(crate) use self::cause::Cause;
-pub(crate) use self::client::direct;
 pub(crate) use self::failure::Failure;
+pub(crate) use self::network::Network;
 pub(crate) use self::target::Method;
 pub(crate) use self::target::Target;
 
@@ -40,10 +43,11 @@ pub(crate) struct Finding {
 }
 
 /// Checks the target once.
-pub(crate) async fn probe(target: &Target) -> Finding {
+pub(crate) async fn probe(target: &Target, network: &Network) -> Finding {
     let start = Instant::now();
     let mut status = None;
-    let outcome = match timeout_at(start + target.timeout, exchange(target, &mut status)).await {
+    let exchange = exchange(target, network, &mut status);
+    let outcome = match timeout_at(start + target.timeout, exchange).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(late(target, status)),
     };
@@ -64,8 +68,16 @@ fn late(target: &Target, status: Option<u16>) -> Failure {
     Failure::new(Cause::Timeout, format!("{what} within {within}"))
 }
 
-async fn exchange(target: &Target, status: &mut Option<u16>) -> Result<(), Failure> {
-    let response = client::for_status(target.expected_status)
+async fn exchange(
+    target: &Target,
+    network: &Network,
+    status: &mut Option<u16>,
+) -> Result<(), Failure> {
+    network
+        .refuse(&target.address)
+        .map_err(|error| Failure::from(&error))?;
+    let response = network
+        .client(target.expected_status)
         .request(target.method.http(), &target.address)
         .send()
         .await

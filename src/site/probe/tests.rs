@@ -8,25 +8,32 @@ use tokio::time::sleep;
 
 use super::*;
 
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+pub(super) const OK: &str =
+    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
 
 #[derive(Clone, Copy)]
-enum Ending {
+pub(super) enum Ending {
     Close,
     Hang,
 }
 
 /// Starts a server that sends `answer` to every request; returns its address.
 async fn server(answer: impl Into<Vec<u8>>, ending: Ending) -> String {
+    let port = server_at("127.0.0.1", answer, ending).await;
+    format!("http://127.0.0.1:{port}/")
+}
+
+/// The same at an IP address; returns its port.
+pub(super) async fn server_at(ip: &str, answer: impl Into<Vec<u8>>, ending: Ending) -> u16 {
     let answer = answer.into();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(stream, answer.clone(), ending));
         }
     });
-    address
+    port
 }
 
 async fn redirect(location: &str) -> String {
@@ -44,7 +51,7 @@ async fn serve(mut stream: TcpStream, answer: Vec<u8>, ending: Ending) {
     }
 }
 
-fn target(address: impl Into<String>) -> Target {
+pub(super) fn target(address: impl Into<String>) -> Target {
     Target {
         method: Method::Get,
         address: address.into(),
@@ -55,14 +62,14 @@ fn target(address: impl Into<String>) -> Target {
 }
 
 async fn failure(target: &Target) -> Failure {
-    probe(target).await.failure.unwrap()
+    probe(target, Network::any()).await.failure.unwrap()
 }
 
 #[tokio::test]
 async fn an_answer_as_expected_is_no_failure() {
     let mut target = target(server(OK, Ending::Close).await);
     target.body_text = Some("ell".to_owned());
-    let finding = probe(&target).await;
+    let finding = probe(&target, Network::any()).await;
     assert_eq!((finding.status, finding.failure), (Some(200), None));
     assert!(finding.duration < target.timeout);
 }
@@ -75,14 +82,18 @@ async fn every_method_is_answered() {
             method,
             ..target(&address)
         };
-        assert_eq!(probe(&target).await.failure, None, "{method:?}");
+        assert_eq!(
+            probe(&target, Network::any()).await.failure,
+            None,
+            "{method:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn another_status_is_told() {
     let answer = "HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n";
-    let finding = probe(&target(server(answer, Ending::Close).await)).await;
+    let finding = probe(&target(server(answer, Ending::Close).await), Network::any()).await;
     assert_eq!(finding.status, Some(500));
     let failure = finding.failure.unwrap();
     assert_eq!(
@@ -98,7 +109,7 @@ async fn a_server_that_never_answers_is_late() {
         timeout,
         ..target(server("", Ending::Hang).await)
     };
-    let finding = probe(&target).await;
+    let finding = probe(&target, Network::any()).await;
     assert!(finding.duration >= timeout && finding.duration < timeout * 5);
     let failure = finding.failure.unwrap();
     assert_eq!(
@@ -115,7 +126,7 @@ async fn a_body_that_never_ends_is_late() {
         timeout,
         ..target(server(answer, Ending::Hang).await)
     };
-    let finding = probe(&target).await;
+    let finding = probe(&target, Network::any()).await;
     assert_eq!(finding.status, Some(200));
     let failure = finding.failure.unwrap();
     assert_eq!(failure.cause, Cause::Timeout);
@@ -174,7 +185,7 @@ async fn five_redirects_are_followed_and_a_sixth_is_too_many() {
     for _ in 0..5 {
         address = redirect(&address).await;
     }
-    assert_eq!(probe(&target(&address)).await.failure, None);
+    assert_eq!(probe(&target(&address), Network::any()).await.failure, None);
     let failure = failure(&target(redirect(&address).await)).await;
     assert_eq!(
         (failure.cause, &*failure.detail),
@@ -195,7 +206,7 @@ async fn an_expected_redirect_is_not_followed() {
         expected_status: 301,
         ..target(address)
     };
-    assert_eq!(probe(&target).await.failure, None);
+    assert_eq!(probe(&target, Network::any()).await.failure, None);
 }
 
 #[tokio::test]
@@ -232,7 +243,7 @@ async fn a_text_at_the_limit_is_found_and_one_beyond_it_is_not() {
         let mut target = target(server(answer, Ending::Close).await);
         target.body_text = Some("end".to_owned());
         assert_eq!(
-            probe(&target).await.failure.is_none(),
+            probe(&target, Network::any()).await.failure.is_none(),
             found,
             "after {before} bytes"
         );

@@ -1,4 +1,4 @@
-//! Compressed copies of a page: made once, when it is kept, and not for each visitor.
+//! How an answer is compressed: what a visitor can read, and copies that are made once, and not for each visitor.
 
 use std::convert::Infallible;
 use std::future::ready;
