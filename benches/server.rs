@@ -22,6 +22,7 @@ use houseboat::http::PageCache;
 use houseboat::replication::Replica;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// So many rows are read from, as in the peers.
 const ROWS: i64 = 10_000;
@@ -161,7 +162,13 @@ async fn main() {
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
         .await
         .expect("the port is free");
-    axum::serve(listener, router)
-        .await
-        .expect("the listener works");
+    if mode == "hello" {
+        axum::serve(listener, router)
+            .await
+            .expect("the listener works");
+    } else {
+        let settings = houseboat::http::Settings::default();
+        let stop = CancellationToken::new();
+        houseboat::http::serve(listener, router, &settings, stop).await;
+    }
 }
