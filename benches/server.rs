@@ -139,7 +139,7 @@ async fn main() {
         return;
     };
     let hello_only: Router = Router::new().route("/hello", get(hello));
-    let router = if mode == "hello" {
+    let router = if mode == "hello" || mode == "loop" {
         hello_only
     } else {
         let database = open(PathBuf::from(folder), &mode).await;

@@ -10,9 +10,10 @@ use axum::extract::FromRequestParts;
 use axum::extract::Request;
 use axum::http::Extensions;
 use axum::http::HeaderMap;
-use axum::http::Uri;
+use axum::http::Method;
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 
 use crate::http::arrival::Arrival;
 use crate::http::forwarded::said;
@@ -54,7 +55,10 @@ impl Client {
     /// The client of a request that arrives.
     pub(super) fn of(request: &Request, proxies: &Proxies) -> Self {
         let peer = peer(request.extensions());
-        let named = host(request.uri(), request.headers());
+        // What CONNECT has for an address is where it would like to go.
+        let is_tunnel = *request.method() == Method::CONNECT;
+        let authority = request.uri().authority().filter(|_| !is_tunnel);
+        let named = host(authority, request.headers());
         let mut client = Self {
             address: peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
             is_https: false,
@@ -100,13 +104,13 @@ fn peer(extensions: &Extensions) -> Option<IpAddr> {
 }
 
 /// The host that a request names; `None` if it names none, or two.
-fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+fn host<'a>(authority: Option<&'a Authority>, headers: &'a HeaderMap) -> Option<&'a str> {
     let mut all = headers.get_all(header::HOST).iter();
     let header = match (all.next(), all.next()) {
         (first, None) => first.and_then(|value| value.to_str().ok()),
         _ => return None,
     };
-    match (uri.authority(), header) {
+    match (authority, header) {
         (Some(one), Some(other)) if !one.as_str().eq_ignore_ascii_case(other) => None,
         (Some(authority), _) => Some(authority.as_str()),
         (None, header) => header,
@@ -122,6 +126,7 @@ impl<S: Sync> FromRequestParts<S> for Client {
         }
         // A router without the layers: nobody is trusted.
         let mut request = Request::new(axum::body::Body::empty());
+        request.method_mut().clone_from(&parts.method);
         *request.uri_mut() = parts.uri.clone();
         request.headers_mut().clone_from(&parts.headers);
         if let Some(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {

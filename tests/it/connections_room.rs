@@ -10,6 +10,7 @@ use houseboat::Context;
 use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 
+use crate::support::process::TestProcess;
 use crate::support::raw::Raw;
 use crate::support::served::Served;
 use crate::support::waiting::wait_for;
@@ -122,4 +123,43 @@ async fn one_network_has_half_of_the_room_and_proxies_all() {
         }
         assert_eq!(open, stay, "{settings:?}");
     }
+}
+
+/// So many more files may the process open, which is less than there are connections.
+const FILES_LEFT: usize = 10;
+
+#[tokio::test]
+async fn a_system_without_room_for_files_stops_nobody() {
+    let site = TestProcess::builder().start().await;
+    let files = std::fs::read_dir(format!("/proc/{}/fd", site.id()))
+        .unwrap()
+        .count();
+    let limit = files + FILES_LEFT;
+    let limited = std::process::Command::new("prlimit")
+        .args([
+            "--pid",
+            &site.id().to_string(),
+            &format!("--nofile={limit}:{limit}"),
+        ])
+        .status();
+    assert!(limited.unwrap().success());
+    let address = site.address().parse().unwrap();
+    let mut half = Vec::new();
+    for _ in 0..3 * FILES_LEFT {
+        let mut one = Raw::connect(address).await;
+        one.send("GET /up HTTP/1.1\r\n").await;
+        half.push(one);
+    }
+    for _ in 0..5 {
+        let mut visitor = Raw::connect(address).await;
+        assert_eq!(visitor.get("/up").await.text(), "up\n", "{}", site.log());
+    }
+    assert!(
+        site.log().contains("no connection can be accepted"),
+        "{}",
+        site.log()
+    );
+    drop(half);
+    let mut visitor = Raw::connect(address).await;
+    assert_eq!(visitor.get("/up").await.text(), "up\n");
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod backup;
+mod behind_proxies;
 mod browser;
 mod bucket;
 mod cache_bounds;
@@ -21,6 +22,7 @@ mod cache_values;
 mod cache_verbs;
 mod chaos;
 mod cli;
+mod client;
 mod config;
 mod config_queues;
 mod connections;
@@ -61,6 +63,7 @@ mod migration_processes;
 mod migrations;
 mod model;
 mod monitor;
+mod observatory;
 mod operate;
 mod page_cache;
 mod page_cache_attack;

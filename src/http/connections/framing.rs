@@ -22,6 +22,8 @@ pub(super) struct Framing {
     head: Head,
     /// Whether a head has ended: what begins with HTTP/2's words is HTTP/2 before it only.
     is_used: bool,
+    /// Whether a request may name no host, as one of another container does.
+    needs_no_host: bool,
 }
 
 /// What the next byte belongs to.
@@ -65,6 +67,13 @@ pub(super) enum Sending {
 pub(super) struct Refused;
 
 impl Framing {
+    pub(super) fn new(needs_host: bool) -> Self {
+        Self {
+            needs_no_host: !needs_host,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn sending(&self) -> Sending {
         match self.next {
             Next::RequestLine if self.begun.is_empty() => Sending::Nothing,
@@ -131,7 +140,7 @@ impl Framing {
     fn whole_line(&mut self, line: &[u8]) -> Result<(), Refused> {
         let line = line.strip_suffix(b"\r").ok_or(Refused)?;
         self.next = match self.next {
-            Next::RequestLine => self.request_line(line),
+            Next::RequestLine => self.request_line(line)?,
             Next::Header if line.is_empty() => self.end_of_head()?,
             Next::Header => {
                 self.head.header(line)?;
@@ -149,26 +158,35 @@ impl Framing {
         Ok(())
     }
 
-    fn request_line(&mut self, line: &[u8]) -> Next {
+    fn request_line(&mut self, line: &[u8]) -> Result<Next, Refused> {
         // Empty lines before a request are allowed.
         if line.is_empty() {
-            return Next::RequestLine;
+            return Ok(Next::RequestLine);
         }
         if !self.is_used && line == b"PRI * HTTP/2.0" {
-            return Next::Else;
+            return Ok(Next::Else);
+        }
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (method, target, version) = (parts.next(), parts.next(), parts.next());
+        let has_more = parts.next().is_some();
+        let is_token = method.is_some_and(is_token);
+        let has_target = target.is_some_and(|target| target.iter().all(u8::is_ascii_graphic));
+        let is_known = matches!(version, Some(b"HTTP/1.1" | b"HTTP/1.0"));
+        if has_more || !is_token || !has_target || !is_known {
+            return Err(Refused);
         }
         self.head = Head {
-            is_old: line.ends_with(b" HTTP/1.0"),
-            is_upgrade: line.starts_with(b"CONNECT "),
+            is_old: version == Some(b"HTTP/1.0"),
+            is_upgrade: method == Some(b"CONNECT"),
             ..Head::default()
         };
-        Next::Header
+        Ok(Next::Header)
     }
 
     fn end_of_head(&mut self) -> Result<Next, Refused> {
         self.is_used = true;
         let head = &self.head;
-        let has_host = head.hosts == 1 || head.is_old && head.hosts == 0;
+        let has_host = head.hosts == 1 || head.is_old || self.needs_no_host;
         if !has_host || head.is_chunked && (head.length.is_some() || head.is_old) {
             return Err(Refused);
         }
@@ -186,6 +204,10 @@ impl Head {
     fn header(&mut self, line: &[u8]) -> Result<(), Refused> {
         let colon = line.iter().position(|byte| *byte == b':').ok_or(Refused)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
+        let is_control = |byte: &u8| *byte < b' ' && *byte != b'\t' || *byte == 0x7f;
+        if !is_token(name) || value.iter().any(is_control) {
+            return Err(Refused);
+        }
         let value = value.trim_ascii();
         // By its length first: nearly all headers are others.
         match name.len() {
@@ -210,6 +232,18 @@ impl Head {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether it may be the name of a method or a header: RFC 9110, 5.6.2.
+fn is_token(text: &[u8]) -> bool {
+    let is_of_token = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            )
+    };
+    !text.is_empty() && text.iter().all(is_of_token)
 }
 
 fn chunk_size(line: &[u8]) -> Result<u64, Refused> {
@@ -322,6 +356,15 @@ mod tests {
             format!("{post}transfer-encoding: chunked\r\n\r\n1\r\nab\r\n"),
             format!("{post}transfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n"),
             "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
+            "GET / x HTTP/1.1\r\n".to_owned(),
+            "GET  / HTTP/1.1\r\n".to_owned(),
+            "GET /\r\n".to_owned(),
+            "GET / HTTP/1.2\r\n".to_owned(),
+            "G@T / HTTP/1.1\r\n".to_owned(),
+            format!("{post}content-length : 1\r\n"),
+            format!("{post}: x\r\n"),
+            format!("{post}x: a\rb\r\n"),
+            format!("{post}x: a\0b\r\n"),
         ];
         for text in cases {
             assert_eq!(whole(&text), Err(text.len() - 1), "{text:?}");

@@ -52,6 +52,11 @@ impl Limits {
         }
     }
 
+    /// Whether a request has to say which host it asks for. Other containers ask questions that are for none.
+    pub(super) fn needs_host(&self) -> bool {
+        self.proxies.is_some()
+    }
+
     /// Whether many visitors may come by this address.
     pub(super) fn is_shared(&self, address: IpAddr) -> bool {
         let trusts = |proxies: &Proxies| proxies.trusts(address);

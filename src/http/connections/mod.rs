@@ -28,7 +28,6 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +37,6 @@ use crate::http::connections::entrance::Entrance;
 pub(super) use crate::http::connections::limits::Limits;
 use crate::http::connections::pulse::Order;
 use crate::http::connections::stream::Stream;
-use crate::http::connections::table::Place;
 use crate::http::connections::table::Table;
 
 /// How often all connections are looked at.
@@ -77,6 +75,7 @@ pub(super) async fn serve<S>(
 {
     limits.fit();
     let builder = builder(&limits);
+    let needs_host = limits.needs_host();
     let table = Table::new(limits);
     let (running, mut ended) = mpsc::channel::<()>(1);
     let mut sweep = tokio::time::interval(SWEEP);
@@ -94,10 +93,13 @@ pub(super) async fn serve<S>(
         match accepted {
             Ok((stream, peer)) => match table.enter(peer.ip().to_canonical()) {
                 Some(place) => {
+                    // What comes in pieces is not to wait for the next piece; without, it is only slower.
+                    let _ = stream.set_nodelay(true);
                     let service = service.clone();
                     let (builder, running) = (builder.clone(), running.clone());
                     tokio::spawn(async move {
-                        connection(stream, (peer, place), service, &builder).await;
+                        let stream = Stream::new(stream, place, needs_host);
+                        connection(stream, peer, service, &builder).await;
                         drop(running);
                     });
                 }
@@ -147,23 +149,21 @@ fn builder(limits: &Limits) -> Arc<Builder<TokioExecutor>> {
 
 /// Answers on one connection until it ends, or is told to.
 async fn connection<S>(
-    stream: TcpStream,
-    (peer, place): (SocketAddr, Place),
+    stream: Stream,
+    peer: SocketAddr,
     service: S,
     builder: &Builder<TokioExecutor>,
 ) where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Unpin + Send + 'static,
 {
-    // What comes in pieces is not to wait for the next piece; without, it is only slower.
-    let _ = stream.set_nodelay(true);
-    let pulse = Arc::clone(place.pulse());
+    let pulse = Arc::clone(stream.pulse());
     let entrance = Entrance {
         service,
         peer,
         pulse: Arc::clone(&pulse),
     };
-    let stream = TokioIo::new(Stream::new(stream, place));
+    let stream = TokioIo::new(stream);
     let mut connection = pin!(builder.serve_connection_with_upgrades(stream, entrance));
     let mut is_told = false;
     poll_fn(|context| {

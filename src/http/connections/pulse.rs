@@ -137,6 +137,11 @@ impl Pulse {
         self.waker.wake();
     }
 
+    /// Whether it is told to end.
+    pub(super) fn is_told(&self) -> bool {
+        self.order.load(SeqCst) != Order::GoOn as u8
+    }
+
     /// What it is told; `waker` hears of the next order.
     pub(super) fn order(&self, waker: &Waker) -> Order {
         self.waker.register(waker);

@@ -45,17 +45,17 @@ enum Refusal {
 }
 
 impl Stream {
-    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+    pub(super) fn new(stream: TcpStream, place: Place, needs_host: bool) -> Self {
         Self {
             stream,
-            framing: Framing::default(),
+            framing: Framing::new(needs_host),
             refusal: Refusal::None,
             unwanted: 0,
             place,
         }
     }
 
-    fn pulse(&self) -> &Arc<Pulse> {
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
         self.place.pulse()
     }
 
@@ -141,13 +141,18 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Says that no more is written. Where the client is still sending, it is listened to for a moment.
+    /// Says that no more is written, and listens to the client until it has heard that.
+    ///
+    /// Not where the client waits for nothing, and the server has somewhere to go.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        let is_sending = self.framing.sending() == Sending::Body;
-        if is_sending || self.refusal != Refusal::None {
-            return self.poll_rest(context);
+        let sending = self.framing.sending();
+        let is_waiting = sending == Sending::Nothing && self.refusal == Refusal::None;
+        if sending == Sending::Else || is_waiting && self.pulse().is_told() {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        // It may take as long as a head.
+        self.pulse().sends(Sending::Body);
+        self.poll_rest(context)
     }
 }
