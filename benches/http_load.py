@@ -43,6 +43,7 @@ PEERS = ("sqlx", "deadpool", "bun")
 Run = collections.namedtuple("Run", "work who server mode script")
 RUNS = [
     Run("hello", "bare axum", "houseboat", "hello", HELLO),
+    Run("hello", "houseboat's loop", "houseboat", "loop", HELLO),
     *(Run("read", who, who, "normal", READ) for who in ("houseboat", *PEERS)),
     *(Run("insert", who, who, "normal", INSERT) for who in ("houseboat", *PEERS)),
     Run("insert", "sqlx, BEGIN IMMEDIATE … COMMIT", "sqlx", "transaction", INSERT),

@@ -22,6 +22,7 @@ use houseboat::http::PageCache;
 use houseboat::replication::Replica;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// So many rows are read from, as in the peers.
 const ROWS: i64 = 10_000;
@@ -138,7 +139,7 @@ async fn main() {
         return;
     };
     let hello_only: Router = Router::new().route("/hello", get(hello));
-    let router = if mode == "hello" {
+    let router = if mode == "hello" || mode == "loop" {
         hello_only
     } else {
         let database = open(PathBuf::from(folder), &mode).await;
@@ -161,7 +162,13 @@ async fn main() {
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
         .await
         .expect("the port is free");
-    axum::serve(listener, router)
-        .await
-        .expect("the listener works");
+    if mode == "hello" {
+        axum::serve(listener, router)
+            .await
+            .expect("the listener works");
+    } else {
+        let settings = houseboat::http::Settings::default();
+        let stop = CancellationToken::new();
+        houseboat::http::serve(listener, router, &settings, stop).await;
+    }
 }

@@ -260,7 +260,7 @@ impl<S: Section> App<S> {
             snapshots,
             context,
             fence,
-            stop_time: config.server.stop(),
+            server: config.server,
         })
     }
 }

@@ -52,7 +52,7 @@ pub struct Site<S = NoSettings> {
     pub(super) snapshots: Option<Snapshots>,
     /// Until when it may write, for those who run jobs beside it.
     pub(super) fence: Fence,
-    pub(super) stop_time: Duration,
+    pub(super) server: http::Settings,
 }
 
 impl<S> fmt::Debug for Site<S> {
@@ -107,7 +107,7 @@ impl<S: Section> Site<S> {
     /// Starts everything that runs as long as the site does; without a listener, requests come by its router alone.
     pub(super) fn run(self, listener: Option<TcpListener>, stop: CancellationToken) -> Running<S> {
         let (context, keeper) = (self.context.clone(), self.keeper.clone());
-        let stop_time = self.stop_time;
+        let stop_time = self.server.stop();
         Running {
             parts: self.start(listener, &stop),
             context,
@@ -137,11 +137,9 @@ impl<S: Section> Site<S> {
         });
         let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
         if let Some(listener) = listener {
-            let (router, token) = (self.router, stop.clone());
+            let (router, settings, token) = (self.router, self.server, stop.clone());
             parts.spawn(async move {
-                if let Err(error) = http::serve(listener, router, token).await {
-                    tracing::error!(%error, "the server failed");
-                }
+                http::serve(listener, router, &settings, token).await;
                 "server"
             });
         }

@@ -173,16 +173,16 @@ impl<'a> Layers<'a> {
             names,
         } = *setting;
         for name in names {
-            let value = set(variables, name).and_then(|value| platform::read(name, value));
+            let value = set(variables, name).and_then(|value| platform::read(name, key, value));
             if self.schema.is_secret(section, key) {
                 let file = format!("{name}_FILE");
                 if let Some(path) = set(variables, &file) {
-                    let twin = value.and(Some(*name));
+                    let twin = value.is_some().then_some(*name);
                     return self.add_secret_file(&file, (section, key), path, twin);
                 }
             }
             if let Some(value) = value {
-                return self.add_variable(name, section, key, value);
+                return self.add_variable(name, section, key, &value);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The names that platforms give to what is a setting here.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::http;
@@ -29,10 +30,11 @@ impl Setting {
 pub(super) const BUCKET: Setting = Setting::new("replication", "bucket", &["LITESTREAM_BUCKET"]);
 
 /// Every setting that platforms set. A secret has the names with `_FILE` as well.
-pub(super) const SETTINGS: [Setting; 9] = [
+pub(super) const SETTINGS: [Setting; 10] = [
     Setting::new("server", "host", &["HOST"]),
     Setting::new("server", "port", &["PORT"]),
     Setting::new("server", "url", &["APP_URL", "COOLIFY_URL", "COOLIFY_FQDN"]),
+    Setting::new("server", "hosts", &["COOLIFY_URL", "COOLIFY_FQDN"]),
     BUCKET,
     Setting::new("replication", "path", &["LITESTREAM_PATH"]),
     Setting::new(
@@ -75,8 +77,26 @@ pub(super) const SETTINGS: [Setting; 9] = [
     ),
 ];
 
-/// What a variable means: its text, a part of it, or nothing.
-pub(super) fn read<'a>(name: &str, text: &'a str) -> Option<&'a str> {
+/// What a variable means for the setting `key`: its text, a part of it, or nothing.
+pub(super) fn read<'a>(name: &str, key: &str, text: &'a str) -> Option<Cow<'a, str>> {
+    if key == "hosts" {
+        return hosts(text).map(Cow::Owned);
+    }
+    part(name, text).map(Cow::Borrowed)
+}
+
+/// The hosts of several addresses or names, as the text of a list.
+fn hosts(text: &str) -> Option<String> {
+    let hosts = text.split(',').map(str::trim).filter_map(|url| {
+        let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let host = host.split(['/', ':']).next()?;
+        http::is_host(host).then(|| format!("\"{host}\""))
+    });
+    let hosts: Vec<String> = hosts.collect();
+    (!hosts.is_empty()).then(|| format!("[{}]", hosts.join(", ")))
+}
+
+fn part<'a>(name: &str, text: &'a str) -> Option<&'a str> {
     match name {
         // Shells export the machine's name by it.
         "HOST" => text.parse::<IpAddr>().is_ok().then_some(text),

@@ -1,20 +1,7 @@
-//! Where a request comes from.
+//! What stands for one visitor.
 
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
-use std::net::SocketAddr;
-
-use axum::extract::ConnectInfo;
-use axum::http::Extensions;
-
-/// The visitor's address: that of the other end of the connection, by what [`serve`](crate::http::serve) and
-/// [`Front`](crate::http::Front) put beside each request.
-///
-/// `None` for a request that came over no connection.
-pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
-    let peer = extensions.get::<ConnectInfo<SocketAddr>>();
-    peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())
-}
 
 /// The address that stands for all that one visitor may have: of IPv6 that is a whole network, of 64 bits.
 pub(super) fn network(address: IpAddr) -> IpAddr {

@@ -39,12 +39,15 @@ use crate::http::Assets;
 use crate::http::Error;
 use crate::http::Pages;
 use crate::http::Settings;
+use crate::http::arrival::Arrive;
 use crate::http::arrival::Handles;
 use crate::http::assets::AsItIs;
+use crate::http::client::address;
 use crate::http::error::Look;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::explain;
 use crate::http::error::text;
+use crate::http::gate::Gate;
 use crate::http::health;
 use crate::replication::Replica;
 
@@ -98,14 +101,7 @@ fn own() -> (Assets, Look) {
 /// They are one stack, and not a `Router::layer` each, which would cost an allocation a layer and request.
 fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>) -> Router {
     let stack = ServiceBuilder::new()
-        // An id from outside is not trusted: it could be another's, or a kilobyte long.
-        .map_request(move |request| {
-            let request = drop_request_id(request);
-            match &site {
-                Some(site) => site.arrive(request),
-                None => request,
-            }
-        })
+        .layer(Arrive::new(settings, site))
         .layer(SetRequestIdLayer::x_request_id(NewRequestId))
         // Sees everything below, and the id above.
         .layer(
@@ -122,13 +118,17 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>
         .layer(compression())
         // Above all that can refuse, so that every refusal gets its page.
         .layer(middleware::from_fn_with_state(look, explain))
+        .layer(Gate::new(settings))
         .layer(CatchPanicLayer::custom(panicked))
         // A handler that takes too long is dropped; what it had begun to write is finished all the same.
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             settings.request_timeout(),
         ))
-        // Writes are taken from pages of this site only.
+        // Writes are taken from pages of this site only. By `Sec-Fetch-Site`, which every browser of today sends over
+        // https: `same-origin`, and `none` for what the visitor began, go on; `same-site`, another subdomain, does not.
+        // Without it, by `Origin`: what is not this host is refused, `null` too. A request with neither is no
+        // browser's, so nobody else's cookies are in it; as Go's `CrossOriginProtection` and OWASP have it.
         .layer(CsrfLayer::new())
         // Bodies: by their stated length at once, by what really comes as it is read.
         .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
@@ -146,11 +146,6 @@ fn compression() -> CompressionLayer<impl Predicate> {
         .compress_when(DefaultPredicate::new().and(may_be))
 }
 
-fn drop_request_id(mut request: Request) -> Request {
-    request.headers_mut().remove(REQUEST_ID);
-    request
-}
-
 #[derive(Clone, Copy)]
 struct NewRequestId;
 
@@ -164,7 +159,8 @@ impl MakeRequestId for NewRequestId {
 /// Without the query: it may hold what does not belong in a log.
 fn request_span(request: &Request) -> Span {
     let id = text(request.headers(), &REQUEST_ID).unwrap_or_default();
-    tracing::info_span!("request", request.id = id, method = %request.method(), path = request.uri().path())
+    let client = address(request.extensions()).map(tracing::field::display);
+    tracing::info_span!("request", request.id = id, client, method = %request.method(), path = request.uri().path())
 }
 
 fn log_response<B>(response: &axum::http::Response<B>, duration: Duration, span: &Span) {
@@ -184,7 +180,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 /// What tells a browser to be careful, where the site has not said otherwise itself.
-static SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
+static SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -202,6 +198,10 @@ static SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
     ),
     (
         HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
         HeaderValue::from_static("same-origin"),
     ),
     (

@@ -10,15 +10,20 @@ mod assets;
 mod coding;
 mod error;
 mod etag;
+mod client;
+mod connections;
+mod error;
+mod forwarded;
+mod gate;
 mod handover;
 mod health;
+mod hosts;
 mod layers;
+mod pace;
 mod page_cache;
+mod proxies;
 mod rate_limit;
 mod settings;
-
-use std::future::IntoFuture;
-use std::net::SocketAddr;
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -26,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::assets::Assets;
 pub use self::assets::MIGRATIONS;
+pub use self::client::Client;
+use self::connections::Limits;
 pub use self::error::Error;
 pub use self::error::Result;
 pub use self::handover::Control;
@@ -46,19 +53,21 @@ pub use self::rate_limit::RateLimit;
 pub use self::settings::Settings;
 pub(crate) use self::settings::is_url;
 
+/// Whether it is the name of a host, and no more.
+pub(crate) fn is_host(text: &str) -> bool {
+    !text.contains(['*', ':']) && hosts::is_pattern(text)
+}
+
 /// Answers requests until `stop`, then finishes those in flight.
 ///
-/// # Errors
-///
-/// When the listener fails for good.
+/// HTTP/1.1, and HTTP/2 for who begins with it, as a proxy may. What a connection may cost stands in `settings`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    settings: &Settings,
     stop: CancellationToken,
-) -> std::io::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .into_future()
-        .await
+) {
+    let limits = Limits::visitors(settings);
+    settings.warn();
+    connections::serve(listener, router.with_state(()), limits, stop).await;
 }

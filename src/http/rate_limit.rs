@@ -18,9 +18,9 @@ use tower::ServiceExt;
 
 use crate::cache::Cache;
 use crate::http::Error;
-use crate::http::address::address;
 use crate::http::address::network;
 use crate::http::arrival::Arrival;
+use crate::http::client::address;
 
 /// The namespace of all limits.
 const LIMITS: &str = "rate_limit";
@@ -62,7 +62,7 @@ struct Rules {
 impl RateLimit {
     /// At most so many requests, in so much time, from one address; for IPv6, from one network of 64 bits.
     ///
-    /// The address is the one at the other end of the connection. What comes over no connection, in a test that asks
+    /// The address is that of the [`Client`](crate::http::Client), also behind a proxy. What comes over no connection, in a test that asks
     /// the router, is let through.
     ///
     /// # Panics
@@ -192,7 +192,7 @@ where
         let cache = rules
             .cache
             .clone()
-            .or_else(|| arrival.map(|arrival| arrival.site.cache.clone()));
+            .or_else(|| Some(arrival?.site.as_ref()?.cache.clone()));
         Box::pin(async move {
             if let (Some(who), Some(cache)) = (who, cache)
                 && let Some(error) = rules.refusal(&cache, &who).await

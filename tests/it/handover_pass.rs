@@ -261,7 +261,7 @@ async fn what_does_not_reach_the_other_container_is_held_and_tried_again() {
     assert_eq!(reader.answer().await.text(), "b");
     assert_eq!(writer.answer().await.text(), "hello");
     b.shut().await;
-    run.await.unwrap().unwrap();
+    run.await.unwrap();
 }
 
 const POST: &str = "POST /x HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\n\r\n";

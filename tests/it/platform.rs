@@ -205,6 +205,40 @@ fn a_host_counts_where_it_is_an_address() {
 }
 
 #[test]
+fn the_site_knows_all_of_its_hosts() {
+    let hosts = |variables: &[(&str, &str)]| load(variables).server.hosts;
+    assert!(hosts(&[]).is_empty());
+    let coolify = (
+        "COOLIFY_URL",
+        "https://a.example, http://b.example:3000/path",
+    );
+    assert_eq!(hosts(&[coolify]), ["a.example", "b.example"]);
+    assert_eq!(
+        hosts(&[("COOLIFY_FQDN", "a.example,b.example")]),
+        ["a.example", "b.example"]
+    );
+    assert!(hosts(&[("COOLIFY_URL", "*, no host, https://")]).is_empty());
+    let own = ("HOUSEBOAT_SERVER__HOSTS", "[\"*.example\"]");
+    assert_eq!(hosts(&[coolify, own]), ["*.example"]);
+    for wrong in ["https://a.example", "a.example:80", "*a.example", "a b", ""] {
+        let value = format!("[\"{wrong}\"]");
+        let text = problem(&[("HOUSEBOAT_SERVER__HOSTS", &value)]);
+        assert!(
+            text.contains("server.hosts") && text.contains("must be names"),
+            "{text}"
+        );
+    }
+    for wrong in ["private networks", "10.0.0.0/33", "proxy.example"] {
+        let value = format!("[\"{wrong}\"]");
+        let text = problem(&[("HOUSEBOAT_SERVER__TRUSTED_PROXIES", &value)]);
+        assert!(
+            text.contains("server.trusted_proxies") && text.contains(wrong),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn the_site_knows_its_address() {
     let url = |variables: &[(&str, &str)]| load(variables).server.url;
     assert_eq!(url(&[]), "");

@@ -162,17 +162,9 @@ impl Container {
         }
         tracing::info!(addresses = ?own.addresses, ?budget, "other containers are listened to");
         let (public, token) = (front.clone(), closed.clone());
-        tasks.spawn(async move {
-            if let Err(error) = public.run(listener, token).await {
-                tracing::error!(%error, "the server failed");
-            }
-        });
+        tasks.spawn(async move { public.run(listener, token).await });
         let (inner, key, token) = (front.clone(), Secret::from(own.key.clone()), closed.clone());
-        tasks.spawn(async move {
-            if let Err(error) = inner.run_peers(peers, key, ask, token).await {
-                tracing::error!(%error, "the server for other containers failed");
-            }
-        });
+        tasks.spawn(async move { inner.run_peers(peers, key, ask, token).await });
         let answering = Arc::clone(&desk);
         tasks.spawn(async move { answering.run(questions).await });
         let signalled = Arc::new(OnceLock::new());

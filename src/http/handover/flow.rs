@@ -226,6 +226,13 @@ fn outgoing(parts: &Parts, body: Body, hops: u16) -> Request {
     if let Some(protocol) = headers::drop_hop_by_hop(request.headers_mut()) {
         headers::upgrade(request.headers_mut(), protocol);
     }
+    // A request of HTTP/2 names its host in its address, which is the other container's from here on.
+    if let Some(authority) = parts.uri.authority()
+        && !request.headers().contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::try_from(authority.as_str())
+    {
+        request.headers_mut().insert(header::HOST, host);
+    }
     request
         .headers_mut()
         .insert(headers::HOPS, HeaderValue::from(hops + 1));

@@ -1,16 +1,11 @@
 //! Where visitors' requests arrive, and where they go from there.
 
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::ServiceExt;
-use axum::extract::Request;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -18,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http;
 use crate::http::HandoverSettings;
+use crate::http::connections;
+use crate::http::connections::Limits;
 use crate::http::handover::Control;
 use crate::http::handover::Peer;
 use crate::http::handover::Status;
@@ -55,6 +52,8 @@ pub(super) struct Inner {
     pub(super) stylesheet: String,
     /// How long a peer may take to begin its answer.
     pub(super) answer_time: Duration,
+    visitors: Limits,
+    peers: Limits,
 }
 
 /// What happens to a request.
@@ -73,6 +72,7 @@ impl Front {
         server: &http::Settings,
         status: watch::Receiver<Status>,
     ) -> Self {
+        server.warn();
         let (pages, stylesheet) = layers::pages(server);
         Self(Arc::new(Inner {
             mode: ArcSwap::from_pointee(Mode::Hold),
@@ -83,6 +83,8 @@ impl Front {
             pages,
             stylesheet,
             answer_time: settings.hold() + server.request_timeout() + SPARE,
+            visitors: Limits::visitors(server),
+            peers: Limits::peers(server),
         }))
     }
 
@@ -129,44 +131,28 @@ impl Front {
     }
 
     /// Takes visitors' requests until `stop`, then finishes those in hand; those held are answered with 503.
-    ///
-    /// # Errors
-    ///
-    /// When the listener fails for good.
-    pub async fn run(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        self.open(listener, Way::Visitors, stop).await
+    pub async fn run(&self, listener: TcpListener, stop: CancellationToken) {
+        self.open(listener, Way::Visitors, stop).await;
     }
 
     /// Takes what other containers pass on, and their questions, until `stop`. Who does not show `key` gets a 403.
-    ///
-    /// # Errors
-    ///
-    /// When the listener fails for good.
     pub async fn run_peers(
         &self,
         listener: TcpListener,
         key: Secret,
         control: mpsc::Sender<Control>,
         stop: CancellationToken,
-    ) -> io::Result<()> {
-        self.open(listener, Way::Peers { key, control }, stop).await
+    ) {
+        self.open(listener, Way::Peers { key, control }, stop).await;
     }
 
-    async fn open(
-        &self,
-        listener: TcpListener,
-        way: Way,
-        stop: CancellationToken,
-    ) -> io::Result<()> {
-        let listener = listener.tap_io(|stream| {
-            // What comes in pieces is not to wait for the next piece; without, it is only slower.
-            let _ = stream.set_nodelay(true);
-        });
+    async fn open(&self, listener: TcpListener, way: Way, stop: CancellationToken) {
+        let limits = match way {
+            Way::Visitors => self.0.visitors.clone(),
+            Way::Peers { .. } => self.0.peers.clone(),
+        };
         let door = Door::new(self.clone(), way, stop.clone());
-        let door = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(door);
-        axum::serve(listener, door)
-            .with_graceful_shutdown(async move { stop.cancelled().await })
-            .await
+        connections::serve(listener, door, limits, stop).await;
     }
 
     /// What to do with a request, and the count of it if the site is to answer.

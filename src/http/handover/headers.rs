@@ -49,6 +49,8 @@ pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        // What a proxy says of the visitor is for who answers, and no visitor can name it away.
+        .filter(|name| !is_of_client(name))
         .collect();
     let upgrade = headers.get(header::UPGRADE).cloned();
     let upgrade = upgrade.filter(|_| named.contains(&header::UPGRADE));
@@ -60,6 +62,10 @@ pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
         headers.remove(name);
     }
     upgrade
+}
+
+fn is_of_client(name: &HeaderName) -> bool {
+    *name == header::HOST || *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")
 }
 
 /// Asks for an upgrade, or agrees to one.

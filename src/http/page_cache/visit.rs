@@ -75,10 +75,7 @@ where
 
 fn handles<'a>(rules: &'a Rules, request: &'a Request) -> Option<&'a Handles> {
     let arrival = || request.extensions().get::<Arrival>();
-    rules
-        .handles
-        .as_ref()
-        .or_else(|| arrival().map(|arrival| &arrival.site))
+    rules.handles.as_ref().or_else(|| arrival()?.site.as_ref())
 }
 
 /// The path and the query as they came.

@@ -39,7 +39,7 @@ pub(crate) struct Container {
     pub(crate) status: watch::Sender<Status>,
     pub(crate) control: mpsc::Receiver<Control>,
     pub(crate) stop: CancellationToken,
-    doors: Vec<JoinHandle<std::io::Result<()>>>,
+    doors: Vec<JoinHandle<()>>,
 }
 
 impl Container {
@@ -106,7 +106,7 @@ impl Container {
         self.stop.cancel();
         for door in self.doors {
             let shut = tokio::time::timeout(PATIENCE, door).await;
-            shut.unwrap().unwrap().unwrap();
+            shut.unwrap().unwrap();
         }
     }
 }

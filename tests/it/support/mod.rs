@@ -1,6 +1,7 @@
 //! What the tests stand on: the real program, servers to check, a client, a browser.
 
 pub(crate) mod assets;
+pub(crate) mod asked;
 pub(crate) mod browser;
 pub(crate) mod cache;
 pub(crate) mod chaos;

@@ -65,6 +65,33 @@ impl Raw {
         self.answer().await
     }
 
+    /// Asks, if the connection is still there.
+    pub(crate) async fn try_get(&mut self, path: &str) -> Option<RawAnswer> {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: site.test\r\n\r\n");
+        self.writes.write_all(head.as_bytes()).await.ok()?;
+        let bytes = timeout(PATIENCE, self.reads.0.fill_buf()).await.unwrap();
+        if bytes.ok()?.is_empty() {
+            return None;
+        }
+        Some(self.answer().await)
+    }
+
+    /// Sends the same bytes again and again until there is an answer, and gives its status.
+    pub(crate) async fn drip(&mut self, bytes: &str, pause: Duration) -> u16 {
+        let Self { reads, writes } = self;
+        let answer = reads.head();
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer.status,
+                () = tokio::time::sleep(pause) => {
+                    // It may have been closed for writing only.
+                    let _ = writes.write_all(bytes.as_bytes()).await;
+                }
+            }
+        }
+    }
+
     /// Reads a status, headers and a body.
     pub(crate) async fn answer(&mut self) -> RawAnswer {
         timeout(PATIENCE, self.reads.answer()).await.unwrap()

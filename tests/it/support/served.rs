@@ -28,12 +28,19 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start(routes: Router<Context>) -> Self {
+        Self::with(routes, &[]).await
+    }
+
+    /// With settings, as variables have them.
+    pub(crate) async fn with(routes: Router<Context>, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let variables = [
+        let mut variables = vec![
             ("HOUSEBOAT_DATABASE__PATH".to_owned(), path("site.sqlite3")),
             ("HOUSEBOAT_CACHE__PATH".to_owned(), path("cache.sqlite3")),
         ];
+        let settings = settings.iter();
+        variables.extend(settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::load_from(folder.path(), variables).unwrap();
         let clock = Clock::held(Timestamp::from_second(1_800_000_000).unwrap());
         let site = App::new("test").routes(routes);

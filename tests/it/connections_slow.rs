@@ -1,0 +1,122 @@
+//! Thousands of connections that only take their time.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::get;
+use axum::routing::post;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::raw::Raw;
+use crate::support::served::Served;
+use crate::support::waiting::slow;
+
+const ATTACKERS: usize = 2_000;
+const DURATION: Duration = Duration::from_secs(15);
+
+/// What a visitor should wait at most; ten times that fails, for the machine of a test has other things to do.
+const GOAL: Duration = Duration::from_millis(100);
+
+const BEGINNINGS: [&str; 4] = [
+    // Nothing, a head, a body, and an answer that is not read.
+    "",
+    "GET /hello HTTP/1.1\r\nhost: a\r\n",
+    "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n",
+    "GET /large HTTP/1.1\r\nhost: a\r\n\r\n",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_open_connections_do_not_keep_a_visitor_waiting() {
+    if !slow("half_open_connections_do_not_keep_a_visitor_waiting") {
+        return;
+    }
+    let routes = Router::new()
+        .route("/hello", get(async || "hello"))
+        .route("/echo", post(async |body: Bytes| body))
+        .route("/large", get(async || vec![b'x'; 16 << 20]));
+    for connections_max in ["10000", "1000"] {
+        let settings = [("HOUSEBOAT_SERVER__CONNECTIONS_MAX", connections_max)];
+        let site = Served::with(routes.clone(), &settings).await;
+        let attackers = std::iter::repeat_with(|| ());
+        let attacks: Vec<_> = attackers
+            .take(ATTACKERS)
+            .enumerate()
+            .map(|(n, ())| tokio::spawn(attack(site.address, BEGINNINGS[n % 4], n)))
+            .collect();
+        let began = Instant::now();
+        let mut waits = Vec::new();
+        while began.elapsed() < DURATION {
+            let asked = Instant::now();
+            let mut visitor = Raw::connect(site.address).await;
+            assert_eq!(visitor.get("/hello").await.text(), "hello");
+            waits.push(asked.elapsed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        attacks.iter().for_each(tokio::task::JoinHandle::abort);
+        waits.sort_unstable();
+        let median = waits[waits.len() / 2];
+        let worst = waits[waits.len() - 1];
+        #[expect(clippy::print_stderr, reason = "a figure that somebody wants to know")]
+        {
+            eprintln!(
+                "{connections_max} connections at most: {} visitors waited {median:?}, the longest {worst:?}",
+                waits.len()
+            );
+        }
+        assert!(median < GOAL && worst < 10 * GOAL, "{median:?}, {worst:?}");
+    }
+}
+
+/// Keeps one connection half open for as long as it is let, and begins anew.
+async fn attack(address: SocketAddr, beginning: &str, n: usize) {
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(address).await {
+            let mut sent = stream.write_all(beginning.as_bytes()).await;
+            while sent.is_ok() {
+                tokio::time::sleep(Duration::from_millis(1_000 + n as u64 % 500)).await;
+                // Nothing goes on sending nothing, and the reader goes on reading nothing.
+                let drip: &[u8] = match beginning {
+                    "" => b"",
+                    text if text.contains("content-length") => b"x",
+                    text if text.ends_with("\r\n\r\n") => b"",
+                    _ => b"x: y\r\n",
+                };
+                sent = stream.write_all(drip).await;
+                if drip.is_empty() && is_closed(&stream, beginning) {
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether the server has closed it, as far as that shows without reading what there is to read.
+fn is_closed(stream: &TcpStream, beginning: &str) -> bool {
+    beginning.is_empty() && matches!(stream.try_read(&mut [0]), Ok(0))
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_answered_with_408() {
+    if !slow("a_body_that_drips_is_answered_with_408") {
+        return;
+    }
+    let routes = Router::new().route("/echo", post(async |body: Bytes| body));
+    let site = Served::start(routes).await;
+    let mut visitor = Raw::connect(site.address).await;
+    visitor
+        .send("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n")
+        .await;
+    let began = Instant::now();
+    let status = visitor.drip("x", Duration::from_millis(200)).await;
+    let time = began.elapsed();
+    assert_eq!(status, 408);
+    assert!(
+        time > Duration::from_secs(4) && time < Duration::from_secs(9),
+        "{time:?}"
+    );
+}
