@@ -192,6 +192,7 @@ impl<'a> Loader<'a> {
         config.printed = print::list(self.schema, &self.sections, origin);
         // Only now: what is printed is what was set.
         config.database.decide(environment);
+        config.server.decide(environment);
         config.handover.decide(is_coolify);
         let problems = self.layers.into_problems();
         if problems.is_empty() {

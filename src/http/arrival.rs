@@ -1,5 +1,7 @@
 //! What the layers of single routes need to know of a request, and of the site.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -22,6 +24,8 @@ pub(super) struct Arrival {
 /// What of a site such layers use.
 #[derive(Clone, Debug)]
 pub(super) struct Handles {
+    /// The folder of the database, where uploads wait; `None` where only a cache is known.
+    pub(super) folder: Option<Arc<Path>>,
     pub(super) cache: Cache,
     pub(super) pages: Pages,
     pub(super) clock: Clock,

@@ -26,9 +26,17 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// How long the whole shutdown may take, in milliseconds; 10 000 by default, 100 to 600 000.
     pub stop_ms: u64,
+    /// Whether the environment is `development`: errors are told with their causes, and cookies need no TLS.
+    #[serde(skip)]
+    pub(crate) is_development: bool,
 }
 
 impl Settings {
+    /// Settles what depends on the environment.
+    pub(crate) fn decide(&mut self, environment: &str) {
+        self.is_development = environment == "development";
+    }
+
     /// Returns how long a request may take.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {

@@ -9,6 +9,7 @@ pub(crate) mod containers;
 pub(crate) mod docker;
 pub(crate) mod fake;
 pub(crate) mod holder;
+pub(crate) mod in_process;
 pub(crate) mod jobs;
 pub(crate) mod kills;
 pub(crate) mod ledger;
