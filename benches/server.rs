@@ -18,6 +18,7 @@ use houseboat::database::Migrations;
 use houseboat::database::Settings;
 use houseboat::database::Synchronous;
 use houseboat::http::Assets;
+use houseboat::http::ErrorPages;
 use houseboat::http::PageCache;
 use houseboat::replication::Replica;
 use serde::Serialize;
@@ -154,7 +155,13 @@ async fn main() {
         if mode == "site" {
             let settings = houseboat::http::Settings::default();
             let handles = (&database, &cache, &Replica::default());
-            houseboat::http::router(routes, Assets::default(), &settings, handles)
+            houseboat::http::router(
+                routes,
+                Assets::default(),
+                &settings,
+                ErrorPages::default(),
+                handles,
+            )
         } else {
             routes
         }

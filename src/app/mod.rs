@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::context::Context;
+use crate::database::BoxError;
 use crate::database::Clock;
 use crate::database::Damage;
 use crate::database::Database;
@@ -27,6 +28,8 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::http;
 use crate::http::Assets;
+use crate::http::ErrorPage;
+use crate::http::ErrorPages;
 use crate::queue;
 use crate::queue::Jobs;
 use crate::queue::Maintenance;
@@ -59,6 +62,7 @@ pub struct App<S = NoSettings> {
     jobs: Jobs<Context<S>>,
     schedule: Schedule,
     assets: Assets,
+    errors: ErrorPages,
     on_damage: Option<OnDamage<S>>,
 }
 
@@ -74,6 +78,7 @@ impl<S: Section> App<S> {
             jobs: Jobs::default(),
             schedule: Schedule::default(),
             assets: Assets::default(),
+            errors: ErrorPages::default(),
             on_damage: None,
         }
     }
@@ -124,6 +129,34 @@ impl<S: Section> App<S> {
     #[must_use]
     pub fn assets(mut self, assets: Assets) -> Self {
         self.assets = self.assets.merge(assets);
+        self
+    }
+
+    /// Makes the pages for errors, as a rule from a template with the site's own look.
+    ///
+    /// ```
+    /// use askama::Template;
+    /// use houseboat::http::ErrorPage;
+    ///
+    /// #[derive(Template)]
+    /// #[template(source = "<h1>{{ page.title() }}</h1><p>{{ page.detail() }}</p>", ext = "html")]
+    /// struct Page<'a> {
+    ///     page: &'a ErrorPage,
+    /// }
+    ///
+    /// let app: houseboat::App = houseboat::App::new("site").errors(|page| Page { page }.render());
+    /// # let _ = app;
+    /// ```
+    ///
+    /// It should need nothing that could fail: no database, no cache. If it fails or panics all the same, the
+    /// framework's page is shown. In the environment `development` an error with a cause is always shown there, with it.
+    #[must_use]
+    pub fn errors<F, E>(mut self, page: F) -> Self
+    where
+        F: Fn(&ErrorPage) -> std::result::Result<String, E> + Send + Sync + 'static,
+        E: Into<BoxError>,
+    {
+        self.errors = ErrorPages::new(page);
         self
     }
 
@@ -246,7 +279,7 @@ impl<S: Section> App<S> {
         let (database, cache, replica) = (&context.database, &context.cache, &context.replica);
         let handles = (database, cache, replica);
         Ok(Site {
-            router: http::router(routes, assets, &config.server, handles),
+            router: http::router(routes, assets, &config.server, self.errors, handles),
             keeper: Keeper::new(database.clone(), &config.database),
             on_damage: self.on_damage,
             worker: Worker::new(

@@ -194,6 +194,7 @@ impl<'a> Loader<'a> {
         config.site.decide(environment);
         config.server.decide(environment);
         config.database.decide(environment);
+        config.server.decide(environment);
         config.handover.decide(is_coolify);
         let problems = self.layers.into_problems();
         if problems.is_empty() {

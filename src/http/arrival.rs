@@ -1,6 +1,7 @@
 //! How a request arrives: who sends it, and what the layers of single routes need to know of it and of the site.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -40,6 +41,8 @@ pub(super) struct Arrival {
 /// What of a site such layers use.
 #[derive(Clone, Debug)]
 pub(super) struct Handles {
+    /// The folder of the database, where uploads wait; `None` where only a cache is known.
+    pub(super) folder: Option<Arc<Path>>,
     pub(super) cache: Cache,
     pub(super) pages: Pages,
     pub(super) clock: Clock,

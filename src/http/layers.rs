@@ -24,7 +24,6 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::DefaultPredicate;
 use tower_http::compression::Predicate;
 use tower_http::csrf::CsrfLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::MakeRequestId;
 use tower_http::request_id::PropagateRequestIdLayer;
 use tower_http::request_id::RequestId;
@@ -35,13 +34,16 @@ use tracing::Span;
 
 use crate::cache::Cache;
 use crate::database::Database;
+use crate::database::files;
 use crate::http::Assets;
 use crate::http::Error;
+use crate::http::ErrorPages;
 use crate::http::Pages;
 use crate::http::Settings;
 use crate::http::arrival::Arrive;
 use crate::http::arrival::Handles;
 use crate::http::assets::AsItIs;
+use crate::http::body_limit::BodyLimit;
 use crate::http::client::address;
 use crate::http::error::Look;
 use crate::http::error::REQUEST_ID;
@@ -49,19 +51,22 @@ use crate::http::error::explain;
 use crate::http::error::text;
 use crate::http::gate::Gate;
 use crate::http::health;
+use crate::http::nonce;
 use crate::replication::Replica;
 
 /// Puts the framework's routes beside a site's, and the layers around both.
 ///
-/// The site's routes must have their state already (`with_state`).
+/// The site's routes must have their state already (`with_state`). `errors` is the site's own page for errors.
 pub fn router(
     routes: Router,
     assets: Assets,
     settings: &Settings,
+    errors: ErrorPages,
     (database, cache, replica): (&Database, &Cache, &Replica),
 ) -> Router {
-    let (own, look) = own();
+    let (own, look) = own(settings, errors);
     let site = Handles {
+        folder: Some(files::folder(database.path()).into()),
         cache: cache.clone(),
         pages: Pages::of(cache),
         clock: database.clock().clone(),
@@ -77,7 +82,7 @@ pub fn router(
 ///
 /// Also the stylesheet of those pages, at the path that is returned.
 pub(super) fn pages(settings: &Settings) -> (Router, String) {
-    let (own, look) = own();
+    let (own, look) = own(settings, ErrorPages::default());
     let stylesheet = look.stylesheet.clone();
     let routes = own
         .routes()
@@ -88,10 +93,12 @@ pub(super) fn pages(settings: &Settings) -> (Router, String) {
 }
 
 /// The framework's own files, and what its pages need of them.
-fn own() -> (Assets, Look) {
+fn own(settings: &Settings, pages: ErrorPages) -> (Assets, Look) {
     let own = Assets::own();
     let look = Look {
         stylesheet: own.url("houseboat.css"),
+        is_development: settings.is_development,
+        pages,
     };
     (own, look)
 }
@@ -100,6 +107,7 @@ fn own() -> (Assets, Look) {
 ///
 /// They are one stack, and not a `Router::layer` each, which would cost an allocation a layer and request.
 fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>) -> Router {
+    let body_bytes_max = settings.body_bytes_max;
     let stack = ServiceBuilder::new()
         .layer(Arrive::new(settings, site))
         .layer(SetRequestIdLayer::x_request_id(NewRequestId))
@@ -130,8 +138,8 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>
         // Without it, by `Origin`: what is not this host is refused, `null` too. A request with neither is no
         // browser's, so nobody else's cookies are in it; as Go's `CrossOriginProtection` and OWASP have it.
         .layer(CsrfLayer::new())
-        // Bodies: by their stated length at once, by what really comes as it is read.
-        .layer(RequestBodyLimitLayer::new(settings.body_bytes_max))
+        // Bodies: by their stated length at once, by what really comes as it is read. A route may have its own limit.
+        .map_request(move |request| BodyLimit::around(request, body_bytes_max))
         .layer(DefaultBodyLimit::max(settings.body_bytes_max));
     routes.layer(stack)
 }
@@ -183,9 +191,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 static SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-        ),
+        HeaderValue::from_static(nonce::POLICY),
     ),
     (
         header::X_CONTENT_TYPE_OPTIONS,

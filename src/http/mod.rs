@@ -7,34 +7,55 @@
 mod address;
 mod arrival;
 mod assets;
-mod coding;
-mod error;
-mod etag;
+mod body_limit;
 mod client;
+mod coding;
 mod connections;
 mod error;
+mod etag;
+mod flash;
+mod form;
 mod forwarded;
 mod gate;
 mod handover;
 mod health;
 mod hosts;
 mod layers;
+mod nonce;
+mod once;
 mod pace;
 mod page_cache;
+mod personal;
 mod proxies;
 mod rate_limit;
 mod settings;
+mod upload;
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::database::Migrations;
+
 pub use self::assets::Assets;
-pub use self::assets::MIGRATIONS;
 pub use self::client::Client;
 use self::connections::Limits;
+pub use self::error::Cause;
 pub use self::error::Error;
+pub use self::error::ErrorPage;
+pub use self::error::ErrorPages;
+pub use self::error::FieldError;
 pub use self::error::Result;
+pub use self::flash::Flash;
+pub use self::flash::Message;
+pub use self::form::Errors;
+pub use self::form::Form;
+pub use self::form::Input;
+pub use self::form::Json;
+pub use self::form::Password;
+pub use self::form::Path;
+pub use self::form::Query;
+pub use self::form::Wrong;
 pub use self::handover::Control;
 pub use self::handover::Front;
 pub use self::handover::HandoverSettings;
@@ -45,6 +66,9 @@ pub use self::handover::Role;
 pub use self::handover::Status;
 pub use self::handover::addresses;
 pub use self::layers::router;
+pub use self::nonce::Nonce;
+pub use self::once::Once;
+pub use self::once::OnceKey;
 pub use self::page_cache::Cached;
 pub use self::page_cache::PageCache;
 pub use self::page_cache::Pages;
@@ -52,6 +76,26 @@ pub use self::rate_limit::Limited;
 pub use self::rate_limit::RateLimit;
 pub use self::settings::Settings;
 pub(crate) use self::settings::is_url;
+pub use self::upload::Download;
+pub use self::upload::Upload;
+pub use self::upload::UploadedFile;
+pub use self::upload::Uploading;
+pub use self::upload::Uploads;
+
+/// The tables of this module.
+pub const MIGRATIONS: Migrations = Migrations::new(
+    "http",
+    &[
+        (
+            "V1__assets",
+            include_str!("../../migrations/http/V1__assets.sql"),
+        ),
+        (
+            "V2__once",
+            include_str!("../../migrations/http/V2__once.sql"),
+        ),
+    ],
+);
 
 /// Whether it is the name of a host, and no more.
 pub(crate) fn is_host(text: &str) -> bool {

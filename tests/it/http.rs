@@ -310,7 +310,7 @@ async fn every_answer_tells_the_browser_to_be_careful() {
         assert!(
             answer
                 .header("content-security-policy")
-                .contains("default-src 'self'"),
+                .contains("default-src 'none'"),
             "{path}"
         );
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");

@@ -16,18 +16,8 @@ use rusqlite::params;
 
 use crate::database;
 use crate::database::Database;
-use crate::database::Migrations;
 use crate::database::Transaction;
 use crate::http::assets::file::File;
-
-/// The table of static files.
-pub const MIGRATIONS: Migrations = Migrations::new(
-    "http",
-    &[(
-        "V1__assets",
-        include_str!("../../../migrations/http/V1__assets.sql"),
-    )],
-);
 
 /// How long a file is there after a build came that does not have it.
 const KEEP: Duration = Duration::from_hours(24);

@@ -25,7 +25,6 @@ use axum::routing::get;
 use crate::database::Database;
 use crate::http::Error;
 
-pub use self::earlier::MIGRATIONS;
 pub(super) use self::file::AsItIs;
 
 use self::earlier::Earlier;

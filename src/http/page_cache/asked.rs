@@ -10,6 +10,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 
 use crate::http::error::REQUEST_ID;
+use crate::http::flash::is_flash;
 use crate::http::page_cache::Rules;
 use crate::http::page_cache::directives::Directives;
 
@@ -79,13 +80,13 @@ fn is_personal(headers: &HeaderMap, rules: &Rules) -> bool {
         return cookies.next().is_some();
     };
     cookies.any(|value| {
-        // What cannot be read could be anything.
+        // A message is shown to one, whatever the other cookies are. What cannot be read could be anything.
         value.to_str().map_or(true, |value| {
             let mut names = value.split(';').map(|cookie| {
                 let name = cookie.split_once('=').map_or(cookie, |(name, _)| name);
                 name.trim()
             });
-            names.any(|name| personal.iter().any(|personal| personal == name))
+            names.any(|name| is_flash(name) || personal.iter().any(|personal| personal == name))
         })
     })
 }

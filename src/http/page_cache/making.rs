@@ -29,6 +29,7 @@ use crate::http::page_cache::page::vary;
 use crate::http::page_cache::place::Place;
 use crate::http::page_cache::place::Varies;
 use crate::http::page_cache::whole::whole;
+use crate::http::personal::Personal;
 
 /// Those of RFC 9110 that may be kept where nothing says so, less those that this cache has no use for.
 const STATUSES: [StatusCode; 6] = [
@@ -88,6 +89,10 @@ impl Making {
             Ok(Err(panic)) => return self.gives_up(Made::Panicked(panic)),
             Err(_) => return self.gives_up(Made::Failed),
         };
+        // What has a nonce or a message on it is for its own visitor.
+        if Personal::of(&self.parts.extensions).is_taken() {
+            return self.passes(response);
+        }
         let Some(ttl) = ttl(&response, &inner.rules, &self.site) else {
             return self.passes(response);
         };

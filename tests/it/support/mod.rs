@@ -1,7 +1,7 @@
 //! What the tests stand on: the real program, servers to check, a client, a browser.
 
-pub(crate) mod assets;
 pub(crate) mod asked;
+pub(crate) mod assets;
 pub(crate) mod browser;
 pub(crate) mod cache;
 pub(crate) mod chaos;
@@ -11,6 +11,7 @@ pub(crate) mod containers;
 pub(crate) mod docker;
 pub(crate) mod fake;
 pub(crate) mod holder;
+pub(crate) mod in_process;
 pub(crate) mod jobs;
 pub(crate) mod kills;
 pub(crate) mod ledger;

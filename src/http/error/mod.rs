@@ -1,9 +1,11 @@
 //! What a handler may fail with, and the page a visitor then sees.
 
+mod cause;
+mod page;
+mod words;
+
 use std::time::Duration;
 
-use askama::Template;
-use axum::Json;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -12,28 +14,37 @@ use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware::Next;
-use axum::response::Html;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use serde::Serialize;
 
 use crate::cache;
 use crate::database;
 use crate::database::BoxError;
+use crate::http::once;
+use crate::http::personal::Personal;
 use crate::replication;
+
+pub use self::cause::Cause;
+pub use self::page::ErrorPage;
+pub use self::page::ErrorPages;
+pub use self::page::FieldError;
+
+pub(super) use self::page::Look;
+use self::words::words;
 
 /// A result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a handler may fail with: a status, a sentence for the visitor, and the cause, which only the log sees.
+/// What a handler may fail with: a status, a sentence for the visitor, and the cause.
 ///
-/// Becomes a page, or JSON (RFC 9457) for who asks for it.
+/// Becomes a page, or JSON (RFC 9457) for who asks for it. The cause goes to the log; in the environment `development`
+/// it stands on the page as well, with the place in the code, and in every other one nowhere but in the log.
 #[derive(Clone, Debug)]
 pub struct Error {
     status: StatusCode,
     detail: String,
-    /// Why, for the log.
-    cause: Option<String>,
+    errors: Vec<FieldError>,
+    cause: Option<Box<Cause>>,
     retry_after: Option<HeaderValue>,
 }
 
@@ -64,6 +75,7 @@ impl Error {
         Self {
             status,
             detail: detail.into(),
+            errors: Vec::new(),
             cause: None,
             retry_after: None,
         }
@@ -77,11 +89,36 @@ impl Error {
 
     /// 500: something is wrong with the site; `cause` goes to the log, and not to the visitor.
     #[must_use]
+    #[track_caller]
     pub fn internal(cause: impl Into<BoxError>) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         let mut error = Self::new(status, words(status).1);
-        error.cause = Some(database::chain(cause.into().as_ref()));
+        error.cause = Some(Box::new(Cause::new(cause.into().as_ref())));
         error
+    }
+
+    /// 422: what was sent is not as it must be, and what of it.
+    #[must_use]
+    pub fn refused(errors: Vec<FieldError>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let mut error = Self::new(status, words(status).1);
+        error.errors = errors;
+        error
+    }
+
+    /// Says why, for the log and for whoever develops the site.
+    #[must_use]
+    #[track_caller]
+    pub(super) fn because(mut self, cause: impl Into<BoxError>) -> Self {
+        self.cause = Some(Box::new(Cause::new(cause.into().as_ref())));
+        self
+    }
+
+    /// Says which parts are wrong.
+    #[must_use]
+    pub(super) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
     }
 
     /// 503: not now; the visitor's program may ask again in so many seconds.
@@ -107,16 +144,18 @@ impl Error {
     }
 
     /// What another container was to answer, and did not; `cause` goes to the log.
+    #[track_caller]
     pub(super) fn broken(status: StatusCode, detail: &str, cause: String) -> Self {
         let mut error = Self::new(status, detail);
-        error.cause = Some(cause);
+        error.cause = Some(Box::new(Cause::of(cause)));
         error
     }
 
     /// The database cannot do it now, and may later.
-    fn refused(status: StatusCode, cause: &database::Error) -> Self {
+    #[track_caller]
+    fn not_now(status: StatusCode, cause: &database::Error) -> Self {
         let mut error = Self::new(status, words(status).1);
-        error.cause = Some(cause.to_string());
+        error.cause = Some(Box::new(Cause::new(cause)));
         let takes_longer = matches!(cause, database::Error::Damaged | database::Error::DiskFull);
         error.retry_after = (!takes_longer).then_some(SOON);
         error
@@ -124,7 +163,11 @@ impl Error {
 }
 
 impl From<database::Error> for Error {
+    #[track_caller]
     fn from(error: database::Error) -> Self {
+        if let Some(refused) = once::refused(&error) {
+            return refused;
+        }
         match error {
             database::Error::Overloaded { .. }
             | database::Error::Busy
@@ -132,8 +175,8 @@ impl From<database::Error> for Error {
             | database::Error::RolledBack(_)
             | database::Error::Damaged
             | database::Error::Fenced
-            | database::Error::Closed => Self::refused(StatusCode::SERVICE_UNAVAILABLE, &error),
-            database::Error::DiskFull => Self::refused(StatusCode::INSUFFICIENT_STORAGE, &error),
+            | database::Error::Closed => Self::not_now(StatusCode::SERVICE_UNAVAILABLE, &error),
+            database::Error::DiskFull => Self::not_now(StatusCode::INSUFFICIENT_STORAGE, &error),
             error => Self::internal(error),
         }
     }
@@ -141,21 +184,22 @@ impl From<database::Error> for Error {
 
 /// The bucket does not answer: what the handler has stored is stored, and not copied yet.
 impl From<replication::Error> for Error {
+    #[track_caller]
     fn from(error: replication::Error) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let mut answer = Self::new(status, words(status).1);
-        answer.cause = Some(error.to_string());
-        answer
+        Self::new(status, words(status).1).because(error)
     }
 }
 
 impl From<cache::Error> for Error {
+    #[track_caller]
     fn from(error: cache::Error) -> Self {
         Self::internal(error)
     }
 }
 
 impl From<askama::Error> for Error {
+    #[track_caller]
     fn from(error: askama::Error) -> Self {
         Self::internal(error)
     }
@@ -175,41 +219,49 @@ impl IntoResponse for Error {
     }
 }
 
-/// What every error page needs.
-#[derive(Clone, Debug)]
-pub(super) struct Look {
-    pub(super) stylesheet: String,
-}
-
-/// Gives every error answer a body that says what happened: a page, or JSON.
+/// Gives every error answer a body that says what happened, a page or JSON, and every answer what its request asks for.
 ///
 /// What the site's handlers made themselves as HTML or JSON stays as it is; a short plain text goes on the page.
-pub(super) async fn explain(State(look): State<Look>, request: Request, next: Next) -> Response {
+pub(super) async fn explain(
+    State(look): State<Look>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let wants_json = wants_json(request.headers());
     let request_id = text(request.headers(), &REQUEST_ID)
         .unwrap_or_default()
         .to_owned();
+    let path = request.uri().path().to_owned();
+    let personal = Personal::begin(&mut request, look.is_development);
     let response = next.run(request).await;
+    let response = match failed(response).await {
+        Ok(response) => response,
+        Err((error, response)) => {
+            log(&error);
+            let page = ErrorPage {
+                status: error.status,
+                title: words(error.status).0,
+                detail: error.detail,
+                errors: error.errors,
+                request_id,
+                path,
+            };
+            look.answer(&page, error.cause.as_deref(), wants_json, response)
+        }
+    };
+    personal.finish(response)
+}
+
+/// Whether an answer is an error that is to be explained, and which.
+async fn failed(response: Response) -> Result<Response, (Error, Response)> {
     if !response.status().is_client_error() && !response.status().is_server_error() {
-        return response;
+        return Ok(response);
     }
-    let error = response.extensions().get::<Error>().cloned();
-    if error.is_none() && has_body_of_its_own(response.headers()) {
-        return response;
+    match response.extensions().get::<Error>().cloned() {
+        Some(error) => Err((error, response)),
+        None if has_body_of_its_own(response.headers()) => Ok(response),
+        None => Err(plain(response).await),
     }
-    let (error, response) = match error {
-        Some(error) => (error, response),
-        None => plain(response).await,
-    };
-    log(&error);
-    let page = Page {
-        status: error.status.as_u16(),
-        title: words(error.status).0,
-        detail: &error.detail,
-        request_id: &request_id,
-        stylesheet: &look.stylesheet,
-    };
-    page.answer(wants_json, response)
 }
 
 /// What a handler or an extractor said as plain text goes on the page, if it is short.
@@ -241,45 +293,22 @@ async fn plain(response: Response) -> (Error, Response) {
     )
 }
 
-/// The page, and the fields of the JSON.
-#[derive(Serialize, Template)]
-#[template(path = "houseboat/error.html")]
-struct Page<'a> {
-    status: u16,
-    title: &'a str,
-    detail: &'a str,
-    request_id: &'a str,
-    #[serde(skip)]
-    stylesheet: &'a str,
-}
-
-impl Page<'_> {
-    fn answer(&self, json: bool, response: Response) -> Response {
-        let (mut parts, _) = response.into_parts();
-        for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE] {
-            parts.headers.remove(name);
-        }
-        if json {
-            let media = [(header::CONTENT_TYPE, "application/problem+json")];
-            return (parts, media, Json(self)).into_response();
-        }
-        let html = self.render().unwrap_or_else(|_| self.title.to_owned());
-        (parts, Html(html)).into_response()
-    }
-}
-
 fn log(error: &Error) {
     let status = error.status.as_u16();
     match &error.cause {
-        Some(cause) if error.status.is_server_error() => tracing::error!(status, error = cause),
-        Some(cause) => tracing::debug!(status, error = cause),
+        Some(cause) if error.status.is_server_error() => {
+            tracing::error!(status, place = cause.place(), error = cause.line());
+        }
+        Some(cause) => tracing::debug!(status, place = cause.place(), error = cause.line()),
         None => {}
     }
 }
 
+/// Who says so, and who sends JSON and says nothing of pages.
 fn wants_json(headers: &HeaderMap) -> bool {
-    text(headers, &header::ACCEPT)
-        .is_some_and(|accept| accept.contains("json") && !accept.contains("text/html"))
+    let accept = text(headers, &header::ACCEPT).unwrap_or_default();
+    let sends_json = media(headers).is_some_and(|media| media.contains("json"));
+    !accept.contains("text/html") && (sends_json || accept.contains("json"))
 }
 
 fn has_body_of_its_own(headers: &HeaderMap) -> bool {
@@ -293,50 +322,4 @@ fn media(headers: &HeaderMap) -> Option<&str> {
 /// A header's value, if it is text.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// A title and a sentence for a status: what happened, and what to do.
-fn words(status: StatusCode) -> (&'static str, &'static str) {
-    match status.as_u16() {
-        400 => ("Bad request", "The request could not be understood."),
-        403 => (
-            "Forbidden",
-            "This request is not allowed. If you sent a form, open its page again and send it from there.",
-        ),
-        404 => (
-            "Not found",
-            "There is nothing at this address. It may have been moved or deleted.",
-        ),
-        405 => (
-            "Method not allowed",
-            "This address does not answer this kind of request.",
-        ),
-        413 => (
-            "Too large",
-            "What was sent is larger than this site accepts.",
-        ),
-        415 => (
-            "Unsupported media type",
-            "What was sent is not in a form that this address understands.",
-        ),
-        422 => ("Not accepted", "What was sent is incomplete or not valid."),
-        429 => ("Too many requests", "Please wait a moment and try again."),
-        500 => (
-            "Something went wrong",
-            "The site made a mistake, and it is in its log. Trying again may help.",
-        ),
-        503 => (
-            "Busy",
-            "The site cannot answer just now. Please try again in a moment.",
-        ),
-        507 => (
-            "No room",
-            "The site cannot store anything just now. Please try again later.",
-        ),
-        _ if status.is_server_error() => (
-            "Something went wrong",
-            "The site could not answer. Please try again later.",
-        ),
-        _ => ("Request refused", "The request could not be answered."),
-    }
 }
