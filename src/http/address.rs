@@ -11,13 +11,13 @@ use axum::http::Extensions;
 /// [`Front`](crate::http::Front) put beside each request.
 ///
 /// `None` for a request that came over no connection.
-pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
+pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
     let peer = extensions.get::<ConnectInfo<SocketAddr>>();
     peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
 /// The address that stands for all that one visitor may have: of IPv6 that is a whole network, of 64 bits.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

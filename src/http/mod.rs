@@ -22,6 +22,8 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::address::address;
+pub(crate) use self::address::network;
 pub use self::assets::Assets;
 pub use self::error::Error;
 pub use self::error::Result;
@@ -38,6 +40,7 @@ pub use self::layers::router;
 pub use self::page_cache::Cached;
 pub use self::page_cache::PageCache;
 pub use self::page_cache::Pages;
+pub(crate) use self::page_cache::SESSION_COOKIES;
 pub use self::rate_limit::Limited;
 pub use self::rate_limit::RateLimit;
 pub use self::settings::Settings;
