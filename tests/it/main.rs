@@ -4,6 +4,13 @@
 
 mod support;
 
+mod auth;
+mod auth_attack;
+mod auth_attempts;
+mod auth_first;
+mod auth_links;
+mod auth_second;
+mod auth_sessions;
 mod backup;
 mod browser;
 mod bucket;
