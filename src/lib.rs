@@ -18,6 +18,8 @@ pub mod context;
 
 pub mod http;
 
+pub mod auth;
+
 pub mod config;
 
 pub mod error;

@@ -5,6 +5,7 @@ mod site;
 use std::process::ExitCode;
 
 use houseboat::App;
+use houseboat::auth::Auth;
 use houseboat::queue::Jobs;
 use houseboat::queue::Schedule;
 
@@ -12,6 +13,7 @@ fn main() -> ExitCode {
     houseboat::run(
         App::new("houseboat")
             .version(env!("CARGO_PKG_VERSION"))
+            .auth(Auth::default())
             .migrations(site::MIGRATIONS)
             .routes(site::routes())
             .assets(site::assets().clone())

@@ -14,6 +14,9 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 
+use crate::auth;
+use crate::auth::Accounts;
+use crate::auth::Auth;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::context::Context;
@@ -64,6 +67,7 @@ pub struct App<S = NoSettings> {
     assets: Assets,
     errors: ErrorPages,
     on_damage: Option<OnDamage<S>>,
+    auth: Option<Auth<S>>,
 }
 
 impl<S: Section> App<S> {
@@ -80,6 +84,7 @@ impl<S: Section> App<S> {
             assets: Assets::default(),
             errors: ErrorPages::default(),
             on_damage: None,
+            auth: None,
         }
     }
 
@@ -174,6 +179,27 @@ impl<S: Section> App<S> {
             Box::pin(tell(context, damage))
         }));
         self
+    }
+
+    /// Gives the site users: their tables, the pages under `/account`, the extractors of [`auth`](crate::auth), and the
+    /// command `users`.
+    ///
+    /// Their tables are made before those of the site, which may refer to `users (id)`.
+    #[must_use]
+    pub fn auth(mut self, auth: Auth<S>) -> Self {
+        if self.auth.replace(auth).is_none() {
+            // After the queue's, whatever the order of the calls.
+            self.migrations.insert(1, auth::MIGRATIONS);
+        }
+        self
+    }
+
+    /// The users of the site, for who works beside it; `None` for a site that has none.
+    pub(crate) fn accounts(&self, database: &Database, config: &Config<S>) -> Option<Accounts> {
+        self.auth.as_ref()?;
+        let accounts = Accounts::new(self.name, database.clone(), &config.auth);
+        accounts.is_at(&address_of(&config.server));
+        Some(accounts)
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -272,16 +298,25 @@ impl<S: Section> App<S> {
         if let Some(snapshots) = &snapshots {
             context.replica.has_snapshots(snapshots.clone());
         }
-        let assets = Assets::own().merge(self.assets);
+        let mut assets = Assets::own().merge(self.assets);
+        let mut routes = self.routes.with_state(context.clone());
+        let accounts = self
+            .auth
+            .map(|auth| auth.open(self.name, &context, &config.auth));
+        if let Some(accounts) = &accounts {
+            routes = auth::around(routes, accounts);
+            assets = assets.merge(auth::assets().clone());
+        }
         assets.set_live(config.environment == "development");
         let assets = assets.remember(&context.database).await;
-        let routes = self.routes.with_state(context.clone());
         let (database, cache, replica) = (&context.database, &context.cache, &context.replica);
         let handles = (database, cache, replica);
         Ok(Site {
             router: http::router(routes, assets, &config.server, self.errors, handles),
             keeper: Keeper::new(database.clone(), &config.database),
             on_damage: self.on_damage,
+            accounts,
+            address: address_of(&config.server),
             worker: Worker::new(
                 queue.clone(),
                 self.jobs,
@@ -307,6 +342,18 @@ impl<S> fmt::Debug for App<S> {
             .field("jobs", &self.jobs)
             .field("schedule", &self.schedule)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where a site listens that knows no other address of its own.
+fn address_of(settings: &http::Settings) -> String {
+    let http::Settings {
+        host, port, url, ..
+    } = settings;
+    match (url.as_str(), host.contains(':')) {
+        ("", true) => format!("http://[{host}]:{port}"),
+        ("", false) => format!("http://{host}:{port}"),
+        (url, _) => url.to_owned(),
     }
 }
 

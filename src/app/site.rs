@@ -11,6 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::sign;
+use crate::auth;
+use crate::auth::Accounts;
 use crate::context::Context;
 use crate::database::Damage;
 use crate::database::Fence;
@@ -46,6 +48,9 @@ pub struct Site<S = NoSettings> {
     pub(super) router: Router,
     pub(super) keeper: Keeper,
     pub(super) on_damage: Option<OnDamage<S>>,
+    pub(super) accounts: Option<Accounts>,
+    /// Where it is reached, if its listener does not know better.
+    pub(super) address: String,
     pub(super) worker: Worker<Context<S>>,
     pub(super) scheduler: Scheduler,
     pub(super) maintenance: Maintenance,
@@ -74,6 +79,12 @@ impl<S: Section> Site<S> {
     /// The routes, with every layer around them.
     pub fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// The users, where the site has any ([`App::auth`](crate::App::auth)).
+    #[must_use]
+    pub fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
     }
 
     /// What runs the site's jobs.
@@ -136,6 +147,16 @@ impl<S: Section> Site<S> {
             "alarm"
         });
         let (worker, scheduler, maintenance) = (self.worker, self.scheduler, self.maintenance);
+        if let Some(accounts) = self.accounts {
+            let listening = listener.as_ref().and_then(|it| it.local_addr().ok());
+            let address = listening.map_or(self.address, |address| format!("http://{address}"));
+            let token = stop.clone();
+            parts.spawn(async move {
+                auth::announce(&accounts, &address).await;
+                token.cancelled().await;
+                "announcement"
+            });
+        }
         if let Some(listener) = listener {
             let (router, settings, token) = (self.router, self.server, stop.clone());
             parts.spawn(async move {

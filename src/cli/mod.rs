@@ -12,6 +12,7 @@ mod migrate;
 mod recover;
 mod replicate;
 mod restore;
+mod users;
 mod work;
 
 use std::io::Write as _;
@@ -81,6 +82,8 @@ enum Command {
     Work(work::Arguments),
     /// Count the jobs, or list, show, retry, discard and cancel them; pause queues; see and run the schedule
     Jobs(jobs::Arguments),
+    /// Add the people who may sign in, list, disable and enable them; make links by which they set a password
+    Users(users::Arguments),
     /// Say what is in the cache, print a value, or clear it
     Cache(cache::Arguments),
     /// Ask the running site whether it is up, for the health check of a container
@@ -132,6 +135,7 @@ fn execute<S: Section>(app: App<S>, command: Command) -> Result<()> {
             Command::Check { full } => check::run(&config, full).await,
             Command::Work(arguments) => work::run(app, config, arguments).await,
             Command::Jobs(arguments) => jobs::run(&app, &config, arguments).await,
+            Command::Users(arguments) => users::run(&app, &config, arguments).await,
             Command::Cache(arguments) => cache::run(&config, arguments).await,
             Command::Config | Command::Health => Ok(()),
         }

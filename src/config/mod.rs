@@ -14,6 +14,7 @@ use figment::error::Kind;
 use figment::value::Dict;
 use figment::value::Value;
 
+use crate::auth;
 use crate::cache;
 use crate::config::error::reason;
 use crate::config::layers::DEFAULT;
@@ -61,6 +62,8 @@ pub struct Config<S = NoSettings> {
     pub snapshots: replication::SnapshotSettings,
     /// `[handover]`
     pub handover: http::HandoverSettings,
+    /// `[auth]`
+    pub auth: auth::Settings,
     /// `[log]`
     pub log: logs::Settings,
     /// `[site]`
@@ -183,6 +186,7 @@ impl<'a> Loader<'a> {
             replication: self.section("replication"),
             snapshots: self.section("snapshots"),
             handover: self.section("handover"),
+            auth: self.section("auth"),
             log: self.section("log"),
             site: self.section(SITE),
             printed: Vec::new(),
@@ -196,6 +200,7 @@ impl<'a> Loader<'a> {
         config.database.decide(environment);
         config.server.decide(environment);
         config.handover.decide(is_coolify);
+        config.auth.decide(environment, &config.server.url);
         let problems = self.layers.into_problems();
         if problems.is_empty() {
             Ok(config)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::net::Ipv6Addr;
 
 /// The address that stands for all that one visitor may have: of IPv6 that is a whole network, of 64 bits.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -37,8 +37,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::Migrations;
 
+pub(crate) use self::address::network;
 pub use self::assets::Assets;
 pub use self::client::Client;
+pub(crate) use self::client::address;
 use self::connections::Limits;
 pub use self::error::Cause;
 pub use self::error::Error;
@@ -72,6 +74,7 @@ pub use self::once::OnceKey;
 pub use self::page_cache::Cached;
 pub use self::page_cache::PageCache;
 pub use self::page_cache::Pages;
+pub(crate) use self::page_cache::SESSION_COOKIES;
 pub use self::rate_limit::Limited;
 pub use self::rate_limit::RateLimit;
 pub use self::settings::Settings;

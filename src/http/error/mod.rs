@@ -122,14 +122,14 @@ impl Error {
     }
 
     /// 503: not now; the visitor's program may ask again in so many seconds.
-    pub(super) fn later(detail: &str, seconds: u16) -> Self {
+    pub(crate) fn later(detail: &str, seconds: u16) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         error.retry_after = Some(HeaderValue::from(seconds));
         error
     }
 
     /// 429: not so often; the visitor's program may ask again after this.
-    pub(super) fn too_many(retry_after: Duration) -> Self {
+    pub(crate) fn too_many(retry_after: Duration) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let mut error = Self::new(status, words(status).1);
         // Rounded up: who comes back then is let in.

@@ -33,6 +33,11 @@ const OWN: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
+/// The cookies of who is signed in, here or almost: a page that is made for one of them is nobody else's, whatever the
+/// site says of its cookies.
+pub(crate) const SESSION_COOKIES: [&str; 4] =
+    ["session", "__Host-session", "second", "__Host-second"];
+
 /// What a handler sees of a request whose answer is shared, beside `Sec-…`: those by which browsers negotiate.
 ///
 /// A header that the handler does not see cannot poison its page for others: no `X-Forwarded-Host` that ends up in a
@@ -86,7 +91,11 @@ fn is_personal(headers: &HeaderMap, rules: &Rules) -> bool {
                 let name = cookie.split_once('=').map_or(cookie, |(name, _)| name);
                 name.trim()
             });
-            names.any(|name| is_flash(name) || personal.iter().any(|personal| personal == name))
+            names.any(|name| {
+                is_flash(name)
+                    || SESSION_COOKIES.contains(&name)
+                    || personal.iter().any(|personal| personal == name)
+            })
         })
     })
 }

@@ -32,6 +32,7 @@ use crate::cache::Ttl;
 use crate::database::Clock;
 use crate::http::arrival::Handles;
 
+pub(crate) use self::asked::SESSION_COOKIES;
 pub use self::shelf::Pages;
 
 /// A page up to this is kept, with its compressed copies: within the cache's own bound for a value.
@@ -129,6 +130,7 @@ impl PageCache {
 
     /// Names the cookies that make a visitor somebody; visitors with others only are given kept pages.
     ///
+    /// Those by which people are signed in ([`auth`](crate::auth)) do so in any case.
     /// Without this call every cookie does. A handler that makes a page to be kept sees none.
     #[must_use]
     pub fn personal_cookies(mut self, names: &[&str]) -> Self {

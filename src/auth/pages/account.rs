@@ -1,0 +1,196 @@
+//! `/account`: one's name, password and sessions.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::auth::User;
+use crate::auth::accounts::Accounts;
+use crate::auth::accounts::Current;
+use crate::auth::accounts::NAME_CHARS_MAX;
+use crate::auth::accounts::clean_name;
+use crate::auth::client::Client;
+use crate::auth::cookie::Cookie;
+use crate::auth::email::Email;
+use crate::auth::pages;
+use crate::auth::pages::Errors;
+use crate::auth::pages::Frame;
+use crate::auth::pages::shown;
+use crate::auth::pages::to;
+use crate::auth::pages::with_cookie;
+use crate::auth::password::Password;
+use crate::auth::visit::Visit;
+use crate::http;
+
+#[derive(Template)]
+#[template(path = "houseboat/auth/account.html")]
+struct AccountPage {
+    frame: Frame,
+    user: User,
+    codes_left: i64,
+    sessions: Vec<Shown>,
+    errors: Errors,
+}
+
+/// A session as it is listed.
+struct Shown {
+    id: i64,
+    is_this: bool,
+    agent: String,
+    address: String,
+    since: String,
+    seen: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Name {
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Change {
+    password: String,
+    new_password: String,
+}
+
+pub(super) async fn show(
+    State(accounts): State<Accounts>,
+    _user: User,
+    visit: Visit,
+) -> http::Result<Response> {
+    let current = signed_in(&visit).await?;
+    page(&accounts, &current, Errors::default()).await
+}
+
+/// After the extractor of the user there is one, whose session is not read again.
+async fn signed_in(visit: &Visit) -> http::Result<Arc<Current>> {
+    let current = visit.current().await?;
+    current.ok_or_else(|| http::Error::new(StatusCode::UNAUTHORIZED, "You are not signed in."))
+}
+
+pub(super) async fn page(
+    accounts: &Accounts,
+    current: &Current,
+    errors: Errors,
+) -> http::Result<Response> {
+    let user = current.account.user.clone();
+    let sessions = accounts.sessions(user.id).await?;
+    let sessions = sessions.into_iter().map(|session| Shown {
+        id: session.id,
+        is_this: session.id == current.session.id,
+        agent: session
+            .agent
+            .unwrap_or_else(|| "Unknown browser".to_owned()),
+        address: session.address.unwrap_or_default(),
+        since: shown(session.created_at),
+        seen: shown(session.seen_at),
+    });
+    let status = if errors.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    let page = AccountPage {
+        frame: Frame::of(accounts),
+        codes_left: accounts.recovery_codes_left(user.id).await?,
+        sessions: sessions.collect(),
+        user,
+        errors,
+    };
+    pages::page(status, &page)
+}
+
+pub(super) async fn rename(
+    State(accounts): State<Accounts>,
+    user: User,
+    visit: Visit,
+    Form(Name { name }): Form<Name>,
+) -> http::Result<Response> {
+    let Some(name) = clean_name(&name) else {
+        let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
+        let current = signed_in(&visit).await?;
+        return page(&accounts, &current, Errors::one("name", text)).await;
+    };
+    accounts.rename(user.id, name).await?;
+    Ok(to("/account"))
+}
+
+/// Every other session ends.
+pub(super) async fn change_password(
+    State(accounts): State<Accounts>,
+    user: User,
+    visit: Visit,
+    client: Client,
+    Form(change): Form<Change>,
+) -> http::Result<Response> {
+    let current = signed_in(&visit).await?;
+    let email = Email::parse(&user.email).map_err(http::Error::internal)?;
+    let password = match Password::chosen(&change.new_password, &email, accounts.site()) {
+        Ok(password) => password,
+        Err(reason) => {
+            return page(&accounts, &current, Errors::one("new_password", reason)).await;
+        }
+    };
+    if !accounts.confirms(&current, &change.password).await? {
+        let errors = Errors::one("password", "This is not your password.");
+        return page(&accounts, &current, errors).await;
+    }
+    let hash = accounts.hasher().hash(password).await?;
+    let ticket = accounts.change_password(&current, hash, &client).await?;
+    let Some(ticket) = ticket else {
+        let text = "The password was changed by somebody else in this moment.";
+        return Err(http::Error::new(StatusCode::CONFLICT, text));
+    };
+    let time = accounts.settings().session_time();
+    let cookie = accounts.cookies().set(Cookie::Session, &ticket, time);
+    Ok(with_cookie(to("/account"), cookie))
+}
+
+/// Ends one session of one's own; one that is not there, or another's, is none.
+pub(super) async fn revoke(
+    State(accounts): State<Accounts>,
+    user: User,
+    id: Result<Path<i64>, axum::extract::rejection::PathRejection>,
+) -> http::Result<Response> {
+    let Ok(Path(id)) = id else {
+        return Err(http::Error::not_found());
+    };
+    if !accounts.revoke(user.id, id).await? {
+        return Err(http::Error::not_found());
+    }
+    Ok(to("/account"))
+}
+
+/// Also where there is no session any more: what counts is that there is none afterwards.
+pub(super) async fn sign_out(
+    State(accounts): State<Accounts>,
+    visit: Visit,
+) -> http::Result<Response> {
+    if let Some(current) = visit.current().await? {
+        accounts
+            .revoke(current.account.user.id, current.session.id)
+            .await?;
+    }
+    Ok(signed_out(&accounts))
+}
+
+pub(super) async fn sign_out_everywhere(
+    State(accounts): State<Accounts>,
+    user: User,
+) -> http::Result<Response> {
+    accounts.revoke_all(user.id).await?;
+    Ok(signed_out(&accounts))
+}
+
+fn signed_out(accounts: &Accounts) -> Response {
+    let cookie = accounts.cookies().clear(Cookie::Session);
+    with_cookie(to("/account/sign-in"), cookie)
+}

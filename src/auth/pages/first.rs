@@ -1,0 +1,138 @@
+//! `/account/first`: the first owner's link.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::auth::accounts::Accounts;
+use crate::auth::accounts::NAME_CHARS_MAX;
+use crate::auth::accounts::clean_name;
+use crate::auth::attempts::From;
+use crate::auth::client::Client;
+use crate::auth::email::Email;
+use crate::auth::key::Key;
+use crate::auth::links::First;
+use crate::auth::links::Founded;
+use crate::auth::pages;
+use crate::auth::pages::Errors;
+use crate::auth::pages::Frame;
+use crate::auth::pages::reset::Token;
+use crate::auth::pages::reset::gone;
+use crate::auth::password::Password;
+use crate::auth::sign_in::Asking;
+use crate::auth::sign_in::Entered;
+use crate::auth::visit::Visit;
+use crate::http;
+
+#[derive(Template)]
+#[template(path = "houseboat/auth/first.html")]
+struct FirstPage {
+    frame: Frame,
+    token: String,
+    email: String,
+    name: String,
+    errors: Errors,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Create {
+    token: String,
+    email: String,
+    name: String,
+    password: String,
+}
+
+/// Opening it uses nothing: programs look at links, too.
+pub(super) async fn show(
+    State(accounts): State<Accounts>,
+    client: Client,
+    Query(Token { token }): Query<Token>,
+) -> http::Result<Response> {
+    holds(&accounts, &client, &token).await?;
+    let entered = Create {
+        token,
+        ..Create::default()
+    };
+    form(&accounts, entered, Errors::default())
+}
+
+async fn holds(accounts: &Accounts, client: &Client, token: &str) -> http::Result<Key> {
+    accounts.allow_from(client, From::Token).await?;
+    let key = Key::of_ticket(token).ok_or_else(gone)?;
+    if accounts.is_first_link(key).await? {
+        Ok(key)
+    } else {
+        Err(gone())
+    }
+}
+
+pub(super) async fn create(
+    State(accounts): State<Accounts>,
+    visit: Visit,
+    client: Client,
+    Form(entered): Form<Create>,
+) -> http::Result<Response> {
+    let key = holds(&accounts, &client, &entered.token).await?;
+    let (email, name, password) = match check(&entered, accounts.site()) {
+        Ok(checked) => checked,
+        Err(errors) => return form(&accounts, entered, errors),
+    };
+    let hash = accounts.hasher().hash(password).await?;
+    let first = First { email, name, hash };
+    let old = visit.key();
+    match accounts.found(key, first, &Asking { client, old }).await? {
+        Founded::Session(ticket) => {
+            let response = pages::entered(&accounts, &Entered::Session(ticket), "");
+            response.ok_or_else(gone)
+        }
+        Founded::Taken => {
+            let errors = Errors::one("email", "Somebody has an account with this address.");
+            form(&accounts, entered, errors)
+        }
+        Founded::Gone => Err(gone()),
+    }
+}
+
+fn check(entered: &Create, site: &str) -> Result<(Email, String, Password), Errors> {
+    let mut errors = Errors::default();
+    let name = clean_name(&entered.name);
+    if name.is_none() {
+        let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
+        errors.push("name", text);
+    }
+    let email = Email::parse(&entered.email);
+    let password = match &email {
+        Ok(email) => Password::chosen(&entered.password, email, site).map(Some),
+        Err(reason) => {
+            errors.push("email", *reason);
+            Ok(None)
+        }
+    };
+    match (email, name, password) {
+        (Ok(email), Some(name), Ok(Some(password))) => return Ok((email, name, password)),
+        (_, _, Err(reason)) => errors.push("password", reason),
+        _ => {}
+    }
+    Err(errors)
+}
+
+fn form(accounts: &Accounts, entered: Create, errors: Errors) -> http::Result<Response> {
+    let status = if errors.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    let page = FirstPage {
+        frame: Frame::of(accounts),
+        token: entered.token,
+        email: entered.email,
+        name: entered.name,
+        errors,
+    };
+    pages::page(status, &page)
+}

@@ -1,0 +1,203 @@
+//! `/account/sign-in/code`, and `/account/second-factor`.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::auth::User;
+use crate::auth::accounts::Accounts;
+use crate::auth::client::Client;
+use crate::auth::cookie::Cookie;
+use crate::auth::next::or_home;
+use crate::auth::pages;
+use crate::auth::pages::Errors;
+use crate::auth::pages::Frame;
+use crate::auth::pages::account;
+use crate::auth::pages::sign_in::Next;
+use crate::auth::pages::to;
+use crate::auth::pages::with_cookie;
+use crate::auth::sign_in::Asking;
+use crate::auth::sign_in::Coded;
+use crate::auth::totp;
+use crate::auth::visit::Visit;
+use crate::http;
+
+/// As long as the half session.
+pub(super) const COOKIE_TIME: Duration = Duration::from_mins(10);
+
+const WRONG: &str =
+    "The code is not right, or was used before. Wait for the next one and try again.";
+
+#[derive(Template)]
+#[template(path = "houseboat/auth/code.html")]
+struct CodePage {
+    frame: Frame,
+    next: String,
+    errors: Errors,
+}
+
+#[derive(Template)]
+#[template(path = "houseboat/auth/second_factor.html")]
+struct SetUpPage {
+    frame: Frame,
+    secret: String,
+    size: usize,
+    path: String,
+    errors: Errors,
+}
+
+#[derive(Template)]
+#[template(path = "houseboat/auth/recovery_codes.html")]
+struct RecoveryPage {
+    frame: Frame,
+    codes: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Code {
+    code: String,
+    next: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Confirmation {
+    password: String,
+}
+
+pub(super) async fn show(
+    State(accounts): State<Accounts>,
+    Query(Next { next }): Query<Next>,
+    headers: HeaderMap,
+) -> http::Result<Response> {
+    if accounts.cookies().read(Cookie::Second, &headers).is_none() {
+        return Ok(to("/account/sign-in"));
+    }
+    code_form(&accounts, &next, Errors::default())
+}
+
+pub(super) async fn enter(
+    State(accounts): State<Accounts>,
+    visit: Visit,
+    client: Client,
+    headers: HeaderMap,
+    Form(Code { code, next }): Form<Code>,
+) -> http::Result<Response> {
+    let Some(half) = accounts.cookies().read(Cookie::Second, &headers) else {
+        return Ok(to("/account/sign-in"));
+    };
+    let old = visit.key();
+    let cookies = accounts.cookies();
+    match accounts
+        .second(half, &code, &Asking { client, old })
+        .await?
+    {
+        Coded::Session(ticket) => {
+            let time = accounts.settings().session_time();
+            let response = with_cookie(
+                to(or_home(&next)),
+                cookies.set(Cookie::Session, &ticket, time),
+            );
+            Ok(with_cookie(response, cookies.clear(Cookie::Second)))
+        }
+        Coded::Wrong => code_form(&accounts, &next, Errors::one("code", WRONG)),
+        Coded::Over => Ok(with_cookie(
+            to("/account/sign-in"),
+            cookies.clear(Cookie::Second),
+        )),
+    }
+}
+
+fn code_form(accounts: &Accounts, next: &str, errors: Errors) -> http::Result<Response> {
+    let page = CodePage {
+        frame: Frame::of(accounts),
+        next: or_home(next).to_owned(),
+        errors,
+    };
+    pages::page(status(&page.errors), &page)
+}
+
+fn status(errors: &Errors) -> StatusCode {
+    if errors.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    }
+}
+
+pub(super) async fn set_up(
+    State(accounts): State<Accounts>,
+    _user: User,
+    visit: Visit,
+) -> http::Result<Response> {
+    set_up_form(&accounts, &visit, Errors::default()).await
+}
+
+pub(super) async fn confirm(
+    State(accounts): State<Accounts>,
+    _user: User,
+    visit: Visit,
+    Form(Code { code, .. }): Form<Code>,
+) -> http::Result<Response> {
+    let Some(current) = visit.current().await? else {
+        return Ok(to("/account/sign-in"));
+    };
+    match accounts.confirm_totp(&current, &code).await? {
+        Some(codes) => {
+            let frame = Frame::of(&accounts);
+            pages::page(StatusCode::OK, &RecoveryPage { frame, codes })
+        }
+        None => set_up_form(&accounts, &visit, Errors::one("code", WRONG)).await,
+    }
+}
+
+async fn set_up_form(accounts: &Accounts, visit: &Visit, errors: Errors) -> http::Result<Response> {
+    let current = visit.current().await?;
+    let Some(current) = current.filter(|it| it.account.totp_secret.is_none()) else {
+        return Ok(to("/account"));
+    };
+    // After a wrong code it is the one that was shown.
+    let shown = current.account.totp_pending.clone();
+    let secret = match shown.filter(|_| !errors.is_empty()) {
+        Some(secret) => secret,
+        None => accounts.new_totp(current.account.user.id).await?,
+    };
+    let url = totp::url(&secret, &current.account.user.email, accounts.site());
+    let (size, path) = url
+        .and_then(|url| totp::picture(&url))
+        .ok_or_else(|| http::Error::internal("the second factor cannot be drawn"))?;
+    let page = SetUpPage {
+        frame: Frame::of(accounts),
+        secret: totp::typed(&secret),
+        size,
+        path,
+        errors,
+    };
+    pages::page(status(&page.errors), &page)
+}
+
+/// Asks for the password: a browser that was left open is not enough.
+pub(super) async fn turn_off(
+    State(accounts): State<Accounts>,
+    user: User,
+    visit: Visit,
+    Form(Confirmation { password }): Form<Confirmation>,
+) -> http::Result<Response> {
+    let Some(current) = visit.current().await? else {
+        return Ok(to("/account/sign-in"));
+    };
+    if !accounts.confirms(&current, &password).await? {
+        let errors = Errors::one("off_password", "This is not your password.");
+        return account::page(&accounts, &current, errors).await;
+    }
+    accounts.drop_totp(user.id).await?;
+    Ok(to("/account"))
+}

@@ -1,0 +1,106 @@
+//! `/account/sign-in`.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::auth::accounts::Accounts;
+use crate::auth::client::Client;
+use crate::auth::next::or_home;
+use crate::auth::pages;
+use crate::auth::pages::Errors;
+use crate::auth::pages::Frame;
+use crate::auth::pages::setting_up;
+use crate::auth::pages::to;
+use crate::auth::sign_in::Asking;
+use crate::auth::visit::Visit;
+use crate::http;
+
+/// The same for whoever cannot come in, and why ever not.
+const WRONG: &str = "The address or the password is not right.";
+
+#[derive(Template)]
+#[template(path = "houseboat/auth/sign_in.html")]
+struct SignInPage {
+    frame: Frame,
+    email: String,
+    next: String,
+    /// Whether a link may be asked for.
+    has_links: bool,
+    errors: Errors,
+}
+
+/// Where to go afterwards.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Next {
+    pub(super) next: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SignIn {
+    email: String,
+    password: String,
+    next: String,
+}
+
+pub(super) async fn show(
+    State(accounts): State<Accounts>,
+    visit: Visit,
+    Query(Next { next }): Query<Next>,
+) -> http::Result<Response> {
+    if visit.current().await?.is_some() {
+        return Ok(to(or_home(&next)));
+    }
+    if !accounts.has_owner().await? {
+        return setting_up::page(&accounts);
+    }
+    form(
+        &accounts,
+        SignIn {
+            next,
+            ..SignIn::default()
+        },
+        Errors::default(),
+    )
+}
+
+pub(super) async fn enter(
+    State(accounts): State<Accounts>,
+    visit: Visit,
+    client: Client,
+    Form(entered): Form<SignIn>,
+) -> http::Result<Response> {
+    if !accounts.has_owner().await? {
+        return setting_up::page(&accounts);
+    }
+    let old = visit.key();
+    let asking = Asking { client, old };
+    let by = (entered.email.as_str(), entered.password.as_str());
+    let done = accounts.sign_in(by, &asking).await?;
+    match pages::entered(&accounts, &done, &entered.next) {
+        Some(response) => Ok(response),
+        None => form(&accounts, entered, Errors::one("password", WRONG)),
+    }
+}
+
+fn form(accounts: &Accounts, entered: SignIn, errors: Errors) -> http::Result<Response> {
+    let status = if errors.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    let page = SignInPage {
+        frame: Frame::of(accounts),
+        email: entered.email,
+        next: or_home(&entered.next).to_owned(),
+        has_links: accounts.on_reset().is_some(),
+        errors,
+    };
+    pages::page(status, &page)
+}

@@ -1,0 +1,190 @@
+//! What an owner does to people, and people to themselves.
+
+use jiff::Timestamp;
+
+use crate::auth::accounts::Accounts;
+use crate::auth::accounts::Current;
+use crate::auth::email::Email;
+use crate::auth::store::codes;
+use crate::auth::store::sessions;
+use crate::auth::store::sessions::Session;
+use crate::auth::store::tokens;
+use crate::auth::store::users;
+use crate::auth::store::users::Account;
+use crate::auth::totp;
+use crate::auth::user::Role;
+use crate::auth::user::User;
+use crate::database;
+
+/// A user, as the command line lists them.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) user: User,
+    pub(crate) state: &'static str,
+    pub(crate) created_at: Timestamp,
+}
+
+/// What came of disabling somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switched {
+    Done,
+    /// It was so before.
+    Already,
+    /// Nobody could enable anybody again.
+    LastOwner,
+    Missing,
+}
+
+impl Accounts {
+    pub(super) async fn list(&self) -> database::Result<Vec<Account>> {
+        self.database().read(|conn| Ok(users::list(conn)?)).await
+    }
+
+    /// All users, owners first.
+    pub(crate) async fn listed(&self) -> database::Result<Vec<Listed>> {
+        let accounts = self.list().await?.into_iter();
+        let listed = accounts.map(|account| Listed {
+            state: match (&account.password_hash, account.is_enabled()) {
+                (_, false) => "disabled",
+                (None, true) => "invited",
+                (Some(_), true) => "active",
+            },
+            created_at: Timestamp::from_millisecond(account.created_at).unwrap_or_default(),
+            user: account.user,
+        });
+        Ok(listed.collect())
+    }
+
+    /// The user who has this address, however it is spelt.
+    pub(crate) async fn id_of(&self, email: &str) -> database::Result<Option<i64>> {
+        let Ok(email) = Email::parse(email) else {
+            return Ok(None);
+        };
+        let found = self
+            .database()
+            .read(move |conn| Ok(users::find_by_email(conn, email.key())?));
+        Ok(found.await?.map(|account| account.user.id))
+    }
+
+    pub(super) async fn find(&self, id: i64) -> database::Result<Option<Account>> {
+        let found = self.database().read(move |conn| Ok(users::find(conn, id)?));
+        found.await
+    }
+
+    /// Lets a user sign in again, or no more: all sessions and links end then.
+    pub(crate) async fn switch(&self, id: i64, is_enabled: bool) -> database::Result<Switched> {
+        let switched = self.database().write(move |tx| {
+            let Some(account) = users::find(tx, id)? else {
+                return Ok(Switched::Missing);
+            };
+            let is_last = account.user.role == Role::Owner && users::other_owners(tx, id)? == 0;
+            if !is_enabled && is_last && account.is_enabled() {
+                return Ok(Switched::LastOwner);
+            }
+            if !users::set_enabled(tx, id, is_enabled)? {
+                return Ok(Switched::Already);
+            }
+            if !is_enabled {
+                sessions::delete_all(tx, id)?;
+                tokens::delete_all(tx, id)?;
+            }
+            Ok(Switched::Done)
+        });
+        switched.await
+    }
+
+    pub(super) async fn rename(&self, id: i64, name: String) -> database::Result<bool> {
+        let renamed = self
+            .database()
+            .write(move |tx| Ok(users::set_name(tx, id, &name)?));
+        renamed.await
+    }
+
+    pub(super) async fn sessions(&self, user: i64) -> database::Result<Vec<Session>> {
+        let now = self.database().now().as_millisecond();
+        let found = self
+            .database()
+            .read(move |conn| Ok(sessions::of_user(conn, user)?));
+        let mut found = found.await?;
+        found.retain(|session| self.holds(session, now));
+        Ok(found)
+    }
+
+    /// How many sessions of a user hold.
+    pub(crate) async fn session_count(&self, user: i64) -> database::Result<usize> {
+        Ok(self.sessions(user).await?.len())
+    }
+
+    /// Ends one session of a user.
+    pub(super) async fn revoke(&self, user: i64, session: i64) -> database::Result<bool> {
+        let revoked = self
+            .database()
+            .write(move |tx| Ok(sessions::delete_of_user(tx, user, session)?));
+        revoked.await
+    }
+
+    /// Ends all sessions of a user; says how many there were.
+    pub(crate) async fn revoke_all(&self, user: i64) -> database::Result<usize> {
+        let revoked = self
+            .database()
+            .write(move |tx| Ok(sessions::delete_all(tx, user)?));
+        revoked.await
+    }
+
+    /// A new secret to show to who sets up a second factor: one that somebody saw before is worth nothing.
+    pub(super) async fn new_totp(&self, user: i64) -> database::Result<Vec<u8>> {
+        let secret = totp::secret();
+        let kept = secret.clone();
+        let set = self
+            .database()
+            .write(move |tx| Ok(users::set_totp_pending(tx, user, &kept)?));
+        set.await?;
+        Ok(secret)
+    }
+
+    /// Turns the second factor on, if it is a code of the secret that was shown; gives the codes for when it is lost.
+    pub(super) async fn confirm_totp(
+        &self,
+        current: &Current,
+        code: &str,
+    ) -> database::Result<Option<Vec<String>>> {
+        let (user, code) = (current.account.user.id, code.to_owned());
+        let confirmed = self.database().write(move |tx| {
+            let pending = users::find(tx, user)?.and_then(|account| account.totp_pending);
+            let step = pending
+                .as_ref()
+                .and_then(|secret| totp::step_of(secret, &code, tx.now_ms()));
+            let (Some(secret), Some(step)) = (pending, step) else {
+                return Ok(None);
+            };
+            if !users::confirm_totp(tx, user, (&secret, step))? {
+                return Ok(None);
+            }
+            let recovery = totp::recovery_codes();
+            let keys: Vec<_> = recovery
+                .iter()
+                .filter_map(|code| totp::recovery_key(code))
+                .collect();
+            codes::replace(tx, user, &keys)?;
+            Ok(Some(recovery))
+        });
+        confirmed.await
+    }
+
+    /// How many codes are left for when the second factor is lost.
+    pub(super) async fn recovery_codes_left(&self, user: i64) -> database::Result<i64> {
+        let count = self
+            .database()
+            .read(move |conn| Ok(codes::count(conn, user)?));
+        count.await
+    }
+
+    /// The user is asked for codes no more.
+    pub(crate) async fn drop_totp(&self, user: i64) -> database::Result<bool> {
+        let dropped = self.database().write(move |tx| {
+            codes::delete_all(tx, user)?;
+            Ok(users::drop_totp(tx, user)?)
+        });
+        dropped.await
+    }
+}
