@@ -160,7 +160,7 @@ impl Accounts {
     }
 
     fn chosen(&self, password: &str, email: &Email) -> Result<Password, Refusal> {
-        Password::chosen(password, email, self.site()).map_err(Refusal::Password)
+        Password::chosen(password, Some(email), self.site()).map_err(Refusal::Password)
     }
 
     async fn insert(

@@ -133,7 +133,7 @@ pub(super) async fn change_password(
 ) -> http::Result<Response> {
     let current = signed_in(&visit).await?;
     let email = Email::parse(&user.email).map_err(http::Error::internal)?;
-    let password = match Password::chosen(&change.new_password, &email, accounts.site()) {
+    let password = match Password::chosen(&change.new_password, Some(&email), accounts.site()) {
         Ok(password) => password,
         Err(reason) => {
             return page(&accounts, &current, Errors::one("new_password", reason)).await;

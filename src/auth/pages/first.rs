@@ -106,19 +106,17 @@ fn check(entered: &Create, site: &str) -> Result<(Email, String, Password), Erro
         errors.push("name", text);
     }
     let email = Email::parse(&entered.email);
-    let password = match &email {
-        Ok(email) => Password::chosen(&entered.password, email, site).map(Some),
-        Err(reason) => {
-            errors.push("email", *reason);
-            Ok(None)
-        }
-    };
-    match (email, name, password) {
-        (Ok(email), Some(name), Ok(Some(password))) => return Ok((email, name, password)),
-        (_, _, Err(reason)) => errors.push("password", reason),
-        _ => {}
+    if let Err(reason) = &email {
+        errors.push("email", *reason);
     }
-    Err(errors)
+    let password = Password::chosen(&entered.password, email.as_ref().ok(), site);
+    if let Err(reason) = &password {
+        errors.push("password", reason);
+    }
+    match (email, name, password) {
+        (Ok(email), Some(name), Ok(password)) => Ok((email, name, password)),
+        _ => Err(errors),
+    }
 }
 
 fn form(accounts: &Accounts, entered: Create, errors: Errors) -> http::Result<Response> {

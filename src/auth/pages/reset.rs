@@ -107,7 +107,7 @@ pub(super) async fn set(
         let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
         errors.push("name", text);
     }
-    let password = match Password::chosen(&entered.password, &email, accounts.site()) {
+    let password = match Password::chosen(&entered.password, Some(&email), accounts.site()) {
         Ok(password) if errors.is_empty() => password,
         Ok(_) => return form(&accounts, &account, entered, errors),
         Err(reason) => {
