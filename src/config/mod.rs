@@ -191,8 +191,8 @@ impl<'a> Loader<'a> {
         let origin = |section: &str, key: &str| self.layers.origin(section, key);
         config.printed = print::list(self.schema, &self.sections, origin);
         // Only now: what is printed is what was set.
-        config.database.decide(environment);
         config.server.decide(environment);
+        config.database.decide(environment);
         config.handover.decide(is_coolify);
         let problems = self.layers.into_problems();
         if problems.is_empty() {

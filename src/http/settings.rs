@@ -28,7 +28,7 @@ pub struct Settings {
     pub stop_ms: u64,
     /// Whether the environment is `development`: errors are told with their causes, and cookies need no TLS.
     #[serde(skip)]
-    pub(crate) is_development: bool,
+    pub is_development: bool,
 }
 
 impl Settings {

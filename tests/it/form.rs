@@ -316,7 +316,8 @@ async fn a_handler_adds_what_only_it_can_find() {
 #[tokio::test]
 async fn a_form_that_no_page_is_made_for_is_listed() {
     let site = site().await;
-    let answer = both(&site, "/short", &RIGHT[1..]).await;
+    let pairs = crate::support::client::form(&RIGHT[1..]);
+    let answer = site.post("/short", pairs).await;
     assert_eq!(answer.status, 422);
     assert!(
         answer
