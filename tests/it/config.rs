@@ -93,7 +93,11 @@ pub(crate) fn problems(variables: &[(&str, &str)]) -> Vec<String> {
 fn nothing_needs_to_be_configured() {
     let config: Config<NoSettings> = load_from(Path::new("no such folder"), &[]).unwrap();
     assert_eq!(config.environment, "development");
-    assert_eq!(config.server, houseboat::http::Settings::default());
+    let decided = houseboat::http::Settings {
+        is_development: true,
+        ..houseboat::http::Settings::default()
+    };
+    assert_eq!(config.server, decided);
     let decided = houseboat::database::Settings {
         network_filesystem: NetworkFilesystem::Allow,
         ..houseboat::database::Settings::default()

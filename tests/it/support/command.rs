@@ -8,12 +8,13 @@ use std::process::Stdio;
 use crate::support::process::command;
 
 /// The steps of the program's migrations, in their order.
-pub(crate) const STEPS: [&str; 6] = [
+pub(crate) const STEPS: [&str; 7] = [
     "queue V1__jobs",
     "queue V2__queues",
     "queue V3__schedule",
     "queue V4__requests",
     "queue V5__unread",
+    "http V1__once",
     "site V1__monitors",
 ];
 
