@@ -198,7 +198,6 @@ impl<'a> Loader<'a> {
         config.site.decide(environment);
         config.server.decide(environment);
         config.database.decide(environment);
-        config.server.decide(environment);
         config.handover.decide(is_coolify);
         config.auth.decide(environment, &config.server.url);
         let problems = self.layers.into_problems();

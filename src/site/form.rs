@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use garde::Validate;
+use houseboat::http::Errors;
 use reqwest::Url;
 use serde::Deserialize;
 
@@ -19,7 +21,10 @@ const TIMEOUT_S: RangeInclusive<u64> = 1..=60;
 const FAILURES_MAX: RangeInclusive<u32> = 1..=10;
 
 /// The fields as they were entered; `default` has those of a new monitor.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+///
+/// The numbers are texts here: what is said of one that cannot be read is the same as of one that is out of range.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(crate) struct MonitorForm {
     /// What the monitor is called.
@@ -91,14 +96,26 @@ impl MonitorForm {
     /// Returns a message for every field that is not as it must be.
     pub(crate) fn check(&self) -> Result<MonitorInput, Errors> {
         let mut errors = Errors::default();
-        let name = errors.take("name", name(&self.name));
-        let address = errors.take("address", address(&self.address));
-        let method = errors.take("method", method(&self.method));
-        let expected_status = errors.take("expected_status", status(&self.expected_status));
-        let body_text = errors.take("body_text", body_text(&self.body_text, method));
-        let interval = errors.take("interval_s", seconds(&self.interval_s, INTERVAL_S));
-        let timeout = errors.take("timeout_s", timeout(&self.timeout_s, interval));
-        let failures_max = errors.take("failures_max", failures_max(&self.failures_max));
+        let name = take(&mut errors, "name", name(&self.name));
+        let address = take(&mut errors, "address", address(&self.address));
+        let method = take(&mut errors, "method", method(&self.method));
+        let expected_status = take(
+            &mut errors,
+            "expected_status",
+            status(&self.expected_status),
+        );
+        let body_text = take(&mut errors, "body_text", body_text(&self.body_text, method));
+        let interval = take(
+            &mut errors,
+            "interval_s",
+            seconds(&self.interval_s, INTERVAL_S),
+        );
+        let timeout = take(&mut errors, "timeout_s", timeout(&self.timeout_s, interval));
+        let failures_max = take(
+            &mut errors,
+            "failures_max",
+            failures_max(&self.failures_max),
+        );
         let input = || {
             let (method, address) = (method?, address?);
             let (expected_status, body_text) = (expected_status?, body_text?);
@@ -121,38 +138,8 @@ impl MonitorForm {
     }
 }
 
-/// What is wrong with the fields of a form, in their order on the page.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Errors(Vec<(&'static str, String)>);
-
-impl Errors {
-    /// Returns what is wrong with a field.
-    pub(crate) fn get(&self, field: &str) -> Option<&str> {
-        self.iter()
-            .find(|(name, _)| *name == field)
-            .map(|(_, message)| message)
-    }
-
-    /// Lists the fields that are not as they must be, each with its message.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0
-            .iter()
-            .map(|(field, message)| (*field, message.as_str()))
-    }
-
-    /// Tells whether nothing is wrong.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Adds a message that only the database could give, such as a name that is taken.
-    pub(crate) fn push(&mut self, field: &'static str, message: impl Into<String>) {
-        self.0.push((field, message.into()));
-    }
-
-    fn take<T>(&mut self, field: &'static str, result: Result<T, String>) -> Option<T> {
-        result.map_err(|message| self.push(field, message)).ok()
-    }
+fn take<T>(errors: &mut Errors, field: &str, result: Result<T, String>) -> Option<T> {
+    result.map_err(|message| errors.add(field, message)).ok()
 }
 
 fn name(entered: &str) -> Result<String, String> {

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::Form;
 use axum::Router;
-use axum::extract::FromRequestParts;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::response::Html;
 use axum::response::IntoResponse;
 use axum::response::Redirect;
@@ -19,13 +15,14 @@ use axum::routing::post;
 use houseboat::database;
 use houseboat::database::Database;
 use houseboat::database::Transaction;
-use houseboat::http::Error;
+use houseboat::http::Errors;
+use houseboat::http::Form;
+use houseboat::http::Path;
 use houseboat::http::Result;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::site::Context;
-use crate::site::form::Errors;
 use crate::site::form::MonitorForm;
 use crate::site::form::MonitorInput;
 use crate::site::incidents;
@@ -56,20 +53,6 @@ pub(crate) fn routes() -> Router<Context> {
         .route("/monitors/{id}/delete", get(ask_delete).post(delete))
 }
 
-/// The number of a monitor in an address; what is no number is no monitor, and answers 404.
-struct Id(i64);
-
-impl<S: Send + Sync> FromRequestParts<S> for Id {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        match Path::from_request_parts(parts, state).await {
-            Ok(Path(id)) => Ok(Self(id)),
-            Err(_) => Err(Error::not_found()),
-        }
-    }
-}
-
 /// The status page as it is kept.
 #[derive(Deserialize, Serialize)]
 struct Kept {
@@ -96,7 +79,7 @@ async fn status(State(context): State<Context>) -> Result<Html<String>> {
     Ok(Html(kept.page))
 }
 
-async fn show(State(database): State<Database>, Id(id): Id) -> Result<Html<String>> {
+async fn show(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
     let now = database.now();
     let page = database
         .read(move |conn| views::monitor(conn, id, now))
@@ -108,7 +91,7 @@ async fn new() -> Result<Html<String>> {
     form(None, MonitorForm::default(), Errors::default())
 }
 
-async fn edit(State(database): State<Database>, Id(id): Id) -> Result<Html<String>> {
+async fn edit(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
     let monitor = find(&database, id).await?;
     form(
         Some(id),
@@ -117,7 +100,7 @@ async fn edit(State(database): State<Database>, Id(id): Id) -> Result<Html<Strin
     )
 }
 
-async fn ask_delete(State(database): State<Database>, Id(id): Id) -> Result<Html<String>> {
+async fn ask_delete(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
     let monitor = find(&database, id).await?;
     let page = DeletePage {
         frame: frame(),
@@ -129,10 +112,8 @@ async fn ask_delete(State(database): State<Database>, Id(id): Id) -> Result<Html
 }
 
 /// Stores the monitor and enqueues its first check, or neither.
-async fn create(
-    State(context): State<Context>,
-    Form(entered): Form<MonitorForm>,
-) -> Result<Response> {
+async fn create(State(context): State<Context>, form: Form<MonitorForm>) -> Result<Response> {
+    let entered = form.check()?;
     let input = match check(&context, &entered).await {
         Ok(input) => input,
         Err(errors) => return refused(None, entered, errors),
@@ -157,9 +138,10 @@ async fn create(
 
 async fn update(
     State(context): State<Context>,
-    Id(id): Id,
-    Form(entered): Form<MonitorForm>,
+    Path(id): Path<i64>,
+    form: Form<MonitorForm>,
 ) -> Result<Response> {
+    let entered = form.check()?;
     let input = match check(&context, &entered).await {
         Ok(input) => input,
         Err(errors) => {
@@ -192,7 +174,7 @@ async fn check(context: &Context, entered: &MonitorForm) -> Result<MonitorInput,
 }
 
 /// An incident that goes on ends here: nobody looks any more.
-async fn pause(State(context): State<Context>, Id(id): Id) -> Result<Redirect> {
+async fn pause(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
     change(&context.database, move |tx| {
         incidents::close(tx, id)?;
         monitors::set_activity(tx, id, Activity::Paused)
@@ -201,7 +183,7 @@ async fn pause(State(context): State<Context>, Id(id): Id) -> Result<Redirect> {
     Ok(to_monitor(id))
 }
 
-async fn resume(State(context): State<Context>, Id(id): Id) -> Result<Redirect> {
+async fn resume(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
         enqueue_check(&queue, tx, id)?;
@@ -211,7 +193,7 @@ async fn resume(State(context): State<Context>, Id(id): Id) -> Result<Redirect> 
     Ok(to_monitor(id))
 }
 
-async fn delete(State(context): State<Context>, Id(id): Id) -> Result<Redirect> {
+async fn delete(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
         queue.enqueue(tx, PruneHistory::request())?;
@@ -255,7 +237,7 @@ fn refused(id: Option<i64>, entered: MonitorForm, errors: Errors) -> Result<Resp
 fn too_many() -> Errors {
     let mut errors = Errors::default();
     let message = format!("There are {MONITORS_MAX} monitors already; delete one to make room.");
-    errors.push("name", message);
+    errors.add("name", message);
     errors
 }
 

@@ -135,6 +135,45 @@ async fn short(form: Form<New>) -> http::Result<String> {
     Ok(form.check()?.name)
 }
 
+/// Nothing can stand in the place of a code.
+#[derive(Debug, Deserialize, Validate)]
+struct Strict {
+    #[garde(skip)]
+    code: Code,
+    #[garde(skip)]
+    word: Password,
+    #[garde(skip)]
+    count: u8,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Code(String);
+
+impl TryFrom<String> for Code {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_code = text.len() == 4;
+        is_code
+            .then_some(Self(text))
+            .ok_or("Enter the four digits.")
+    }
+}
+
+/// What is told of a form that has a code.
+async fn strict(form: Form<Strict>) -> String {
+    match form.check() {
+        Ok(strict) => format!(
+            "{} {} {}",
+            strict.code.0,
+            strict.word.expose(),
+            strict.count
+        ),
+        Err(wrong) => format!("{:?} {:?}", wrong.errors, wrong.input),
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct Which {
     page: Option<u8>,
@@ -146,6 +185,7 @@ fn routes() -> Router<Context> {
     Router::new()
         .route("/new", post(create))
         .route("/short", post(short))
+        .route("/strict", post(strict))
         .route(
             "/list",
             get(async |Query(which): Query<Which>| format!("{:?} {:?}", which.page, which.only)),
@@ -302,6 +342,28 @@ async fn lists_have_their_own_words_and_programmers_texts_stay_inside() {
 }
 
 #[tokio::test]
+async fn where_nothing_can_stand_in_a_fields_place_the_others_are_read_all_the_same() {
+    let site = site().await;
+    let right = both(
+        &site,
+        "/strict",
+        &[("code", "1234"), ("word", "sesame"), ("count", "1")],
+    )
+    .await;
+    assert_eq!(right.text(), "1234 sesame 1");
+    let wrong = both(
+        &site,
+        "/strict",
+        &[("code", "1"), ("count", "x"), ("word", "sesame")],
+    )
+    .await;
+    assert_eq!(
+        wrong.text(),
+        r#"Errors([("code", "Enter the four digits."), ("count", "Enter a whole number from 0 to 255.")]) Input([("code", "1"), ("count", "x")])"#
+    );
+}
+
+#[tokio::test]
 async fn a_handler_adds_what_only_it_can_find() {
     let site = site().await;
     let mut pairs = RIGHT.to_vec();
@@ -316,7 +378,8 @@ async fn a_handler_adds_what_only_it_can_find() {
 #[tokio::test]
 async fn a_form_that_no_page_is_made_for_is_listed() {
     let site = site().await;
-    let answer = both(&site, "/short", &RIGHT[1..]).await;
+    let pairs = crate::support::client::form(&RIGHT[1..]);
+    let answer = site.post("/short", pairs).await;
     assert_eq!(answer.status, 422);
     assert!(
         answer

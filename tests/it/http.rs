@@ -45,6 +45,7 @@ fn config(folder: &std::path::Path, variables: &[(&str, &str)]) -> Config {
     let mut all = vec![
         ("HOUSEBOAT_DATABASE__PATH".to_owned(), path("site.sqlite3")),
         ("HOUSEBOAT_CACHE__PATH".to_owned(), path("cache.sqlite3")),
+        ("HOUSEBOAT_ENV".to_owned(), "production".to_owned()),
     ];
     all.extend(
         variables

@@ -79,7 +79,11 @@ async fn what_is_wrong_is_pointed_to() {
             "#/people/0",
             "Invalid type: integer `5`, expected an object.",
         ),
-        (r"[1]", "#", "Invalid type: integer `1`, expected a string."),
+        (
+            r"[1]",
+            "#/0",
+            "Invalid type: integer `1`, expected a string.",
+        ),
         (
             r#"{"name": "", "people": []}"#,
             "#/name",

@@ -64,7 +64,9 @@ impl Cause {
         self.place.to_string()
     }
 
-    /// The statement that SQLite could not understand, if that was it.
+    /// The statement, where SQLite could not understand a part of it: a slip in it, or a column that is not there.
+    ///
+    /// Of other errors, such as a constraint, SQLite gives the text alone; the place says whose they are.
     #[must_use]
     pub fn sql(&self) -> Option<&str> {
         self.sql.as_deref()

@@ -18,14 +18,26 @@ pub(super) fn words(status: StatusCode) -> (&'static str, &'static str) {
             "Method not allowed",
             "This address does not answer this kind of request.",
         ),
+        408 => (
+            "Too slow",
+            "The request took too long to arrive. Please try again.",
+        ),
         410 => ("Gone", "What was at this address is no longer there."),
         413 => (
             "Too large",
             "What was sent is larger than this site accepts.",
         ),
+        414 => (
+            "Address too long",
+            "The address is longer than this site accepts.",
+        ),
         415 => (
             "Unsupported media type",
             "What was sent is not in a form that this address understands.",
+        ),
+        421 => (
+            "Not this site",
+            "This site does not answer for the name that was asked for.",
         ),
         422 => ("Not accepted", "What was sent is incomplete or not valid."),
         428 => (
@@ -33,6 +45,10 @@ pub(super) fn words(status: StatusCode) -> (&'static str, &'static str) {
             "This form lacks something. Open its page again and send it from there.",
         ),
         429 => ("Too many requests", "Please wait a moment and try again."),
+        431 => (
+            "Too large",
+            "The headers of the request are larger than this site accepts. Deleting this site's cookies may help.",
+        ),
         500 => (
             "Something went wrong",
             "The site made a mistake, and it is in its log. Trying again may help.",

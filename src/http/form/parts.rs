@@ -148,7 +148,10 @@ impl Taken {
 /// A browser sends an empty part where no file was chosen.
 async fn no_file(mut field: Field<'_>) -> Result<()> {
     let is_named = field.file_name().is_some_and(|name| !name.is_empty());
-    let is_empty = field.chunk().await.map_err(unreadable)?.is_none();
+    let mut is_empty = true;
+    while let Some(bytes) = field.chunk().await.map_err(unreadable)? {
+        is_empty &= bytes.is_empty();
+    }
     if is_named || !is_empty {
         let text = "This form takes no files.";
         return Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));

@@ -46,7 +46,7 @@ impl Receiving {
 
     pub(in crate::http) async fn take(&mut self, bytes: &[u8], folder: &Path) -> Result<()> {
         self.size = self.size.saturating_add(bytes.len());
-        if self.refused.is_some() {
+        if self.refused.is_some() || bytes.is_empty() {
             return Ok(());
         }
         if self.size > self.rules.file_bytes_max {

@@ -19,7 +19,6 @@ use crate::site::chart::Cell;
 use crate::site::chart::Chart;
 use crate::site::chart::Size;
 use crate::site::chart::Svg;
-use crate::site::form::Errors;
 use crate::site::form::MonitorForm;
 use crate::site::form::MonitorInput;
 use crate::site::format;
@@ -27,6 +26,7 @@ use crate::site::format::Time;
 use crate::site::probe::Cause;
 use crate::site::probe::Failure;
 use crate::site::probe::Method;
+use houseboat::http::Errors;
 
 pub(crate) use self::state::State;
 pub(crate) use self::status::MonitorRow;

@@ -14,9 +14,9 @@ pub(crate) const STEPS: [&str; 9] = [
     "queue V3__schedule",
     "queue V4__requests",
     "queue V5__unread",
+    "auth V1__users",
     "http V1__assets",
     "http V2__once",
-    "auth V1__users",
     "site V1__monitors",
 ];
 
