@@ -12,6 +12,8 @@ use axum::response::Redirect;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use houseboat::auth::User;
+use houseboat::auth::users_only;
 use houseboat::database;
 use houseboat::database::Database;
 use houseboat::database::Transaction;
@@ -41,16 +43,21 @@ use crate::site::views::missing;
 /// Uptimes are of the time up to now, so a page without news is made anew after this.
 const STATUS_TTL: Duration = Duration::from_secs(10);
 
+/// What is on the status page is for everybody; what changes it, and the forms for that, for those who are signed in.
 pub(crate) fn routes() -> Router<Context> {
-    Router::new()
+    let public = Router::new()
         .route("/", get(status))
+        .route("/monitors/{id}", get(show));
+    let private = Router::new()
         .route("/monitors/new", get(new))
         .route("/monitors", post(create))
-        .route("/monitors/{id}", get(show).post(update))
+        .route("/monitors/{id}", post(update))
         .route("/monitors/{id}/edit", get(edit))
         .route("/monitors/{id}/pause", post(pause))
         .route("/monitors/{id}/resume", post(resume))
         .route("/monitors/{id}/delete", get(ask_delete).post(delete))
+        .layer(users_only());
+    public.merge(private)
 }
 
 /// The status page as it is kept.
@@ -62,27 +69,38 @@ struct Kept {
 }
 
 /// The page is kept with the number of the last change that shows on it, so it is never behind one.
-async fn status(State(context): State<Context>) -> Result<Html<String>> {
+async fn status(State(context): State<Context>, user: Option<User>) -> Result<Html<String>> {
+    let frame = frame(user.is_some());
+    let key = if frame.is_user {
+        "status-of-users"
+    } else {
+        "status"
+    };
     let Context {
         database, cache, ..
     } = context;
     let revision = database.read(monitors::revision).await?;
-    let kept: Option<Kept> = cache.get("status").await;
+    let kept: Option<Kept> = cache.get(key).await;
     if let Some(kept) = kept.filter(|kept| kept.revision == revision) {
         return Ok(Html(kept.page));
     }
     let now = database.now();
-    let page = database.read(move |conn| views::status(conn, now)).await?;
+    let page = database.read(move |conn| views::status(conn, now, frame));
+    let page = page.await?;
     let page = page.render()?;
     let kept = Kept { revision, page };
-    cache.put("status", &kept, STATUS_TTL).await?;
+    cache.put(key, &kept, STATUS_TTL).await?;
     Ok(Html(kept.page))
 }
 
-async fn show(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
-    let now = database.now();
+async fn show(
+    State(database): State<Database>,
+    Path(id): Path<i64>,
+    user: Option<User>,
+) -> Result<Html<String>> {
+    let (now, frame) = (database.now(), frame(user.is_some()));
     let page = database
-        .read(move |conn| views::monitor(conn, id, now))
+        .read(move |conn| views::monitor(conn, id, now, frame))
         .await;
     Ok(Html(found(page)?.render()?))
 }
@@ -103,7 +121,7 @@ async fn edit(State(database): State<Database>, Path(id): Path<i64>) -> Result<H
 async fn ask_delete(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
     let monitor = find(&database, id).await?;
     let page = DeletePage {
-        frame: frame(),
+        frame: frame(true),
         id,
         name: monitor.name,
         address: monitor.target.address,
@@ -218,7 +236,7 @@ async fn find(database: &Database, id: i64) -> Result<MonitorInput> {
 }
 
 fn form(id: Option<i64>, form: MonitorForm, errors: Errors) -> Result<Html<String>> {
-    let frame = frame();
+    let frame = frame(true);
     let page = FormPage {
         frame,
         id,

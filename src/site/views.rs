@@ -26,10 +26,11 @@ use crate::site::pages::StatusPage;
 const CHECKS_SHOWN: u32 = 20;
 const INCIDENTS_SHOWN: u32 = 20;
 
-/// What every page loads.
-pub(crate) fn frame() -> Frame {
+/// What stands around every page, for users or for visitors.
+pub(crate) fn frame(is_user: bool) -> Frame {
     let assets = assets();
     Frame {
+        is_user,
         stylesheet: assets.url("site.css"),
         script: assets.url("site.js"),
         icon: assets.url("icon.svg"),
@@ -37,13 +38,13 @@ pub(crate) fn frame() -> Frame {
 }
 
 /// The list of all monitors.
-pub(crate) fn status(conn: &Connection, now: Timestamp) -> Result<StatusPage> {
+pub(crate) fn status(conn: &Connection, now: Timestamp, frame: Frame) -> Result<StatusPage> {
     // One state of the database for all that is on the page.
     let tx = conn.unchecked_transaction()?;
     let row = |monitor: Monitor| row(&tx, monitor, now);
     let rows = monitors::list(&tx)?.into_iter().map(row);
     Ok(StatusPage {
-        frame: frame(),
+        frame,
         now,
         monitors: rows.collect::<Result<_>>()?,
     })
@@ -63,12 +64,17 @@ fn row(conn: &Connection, monitor: Monitor, now: Timestamp) -> Result<MonitorRow
 }
 
 /// All there is to say about a monitor.
-pub(crate) fn monitor(conn: &Connection, id: i64, now: Timestamp) -> Result<MonitorPage> {
+pub(crate) fn monitor(
+    conn: &Connection,
+    id: i64,
+    now: Timestamp,
+    frame: Frame,
+) -> Result<MonitorPage> {
     let tx = conn.unchecked_transaction()?;
     let monitor = monitors::find(&tx, id)?.ok_or_else(missing)?;
     let checks = history::last(&tx, id, CHECKS_SHOWN)?;
     Ok(MonitorPage {
-        frame: frame(),
+        frame,
         now,
         id,
         state: state(&monitor, checks.first()),

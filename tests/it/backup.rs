@@ -22,7 +22,6 @@ use crate::database::NOTES;
 use crate::database::database;
 use crate::database::insert;
 use crate::database::settings;
-use crate::support::client::client;
 use crate::support::command::Printed;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
@@ -142,12 +141,11 @@ fn backup(folder: &Path, to: &str) -> Printed {
 #[tokio::test]
 async fn the_command_copies_a_live_site_with_all_that_it_acknowledged() {
     let site = TestProcess::start().await;
-    let client = client();
     let acknowledged = Arc::new(AtomicU64::new(0));
     let create = async |number: u64| {
         let name = format!("monitor {number}");
         let monitor = Monitor::new(&name, "http://127.0.0.1:1/");
-        monitor.create(&client, &site).await;
+        monitor.create(&site).await;
         acknowledged.store(number + 1, Ordering::SeqCst);
     };
     for number in 0..5 {

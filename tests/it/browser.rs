@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::browser::Browser;
-use crate::support::browser::Scheme;
 use crate::support::process::TestProcess;
 use crate::support::targets::Target;
 use crate::support::targets::Webhook;
@@ -25,30 +24,33 @@ async fn a_monitor_is_added_and_seen_up_and_down() {
     let site = TestProcess::builder().variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url());
     let site = site.start().await;
     browser.goto(&site.url("/")).await;
-    look(&browser, "status-empty").await;
+    browser.look("status-empty-visitor").await;
+    browser.sign_in(&site).await;
+    browser.goto(&site.url("/")).await;
+    browser.look("status-empty").await;
 
     browser.click("main a[href='/monitors/new']").await;
     browser.fill("#name", "The bakery").await;
     browser.fill("#address", "not an address").await;
     browser.click("main form button").await;
     browser.find("#address[aria-invalid='true']").await;
-    look(&browser, "form-errors").await;
+    browser.look("form-errors").await;
 
     browser.fill("#address", &target.url("/")).await;
     browser.fill("#interval_s", "30").await;
     browser.fill("#failures_max", "1").await;
     browser.click("main form button").await;
     browser.wait_for_text("as expected", SOON).await;
-    look(&browser, "monitor-up").await;
+    browser.look("monitor-up").await;
     browser.goto(&site.url("/")).await;
     browser.find(".monitor-up").await;
-    look(&browser, "status-up").await;
+    browser.look("status-up").await;
 
     // The page stays open and shows the change by itself.
     webhook.refuse(1);
     target.switch_off().await;
     wait_for_css(&browser, ".monitor-down").await;
-    look(&browser, "status-down").await;
+    browser.look("status-down").await;
     let alert = wait_for("alert", NEXT_CHECK, async || {
         webhook.posts().first().cloned()
     })
@@ -65,7 +67,7 @@ async fn a_monitor_is_added_and_seen_up_and_down() {
     );
     browser.click(".monitor h2 a").await;
     browser.wait_for_text("ongoing", SOON).await;
-    look(&browser, "monitor-down").await;
+    browser.look("monitor-down").await;
 
     target.switch_on().await;
     browser.goto(&site.url("/")).await;
@@ -73,22 +75,6 @@ async fn a_monitor_is_added_and_seen_up_and_down() {
     let alerts = async || (webhook.posts().len() == 2).then(|| webhook.posts());
     wait_for("second alert", SOON, alerts).await;
     assert_eq!(site_errors(&site), "");
-}
-
-/// Takes the page's picture in both widths and both schemes, and fails where it has to be scrolled sideways.
-async fn look(browser: &Browser, page: &str) {
-    for (width, height) in [(1280, 900), (360, 780)] {
-        browser.resize(width, height).await;
-        for (scheme, name) in [(Scheme::Light, "light"), (Scheme::Dark, "dark")] {
-            browser.prefer(scheme).await;
-            assert_eq!(
-                browser.overflow().await,
-                0,
-                "{page} at {width} px is too wide"
-            );
-            browser.screenshot(&format!("{page}-{width}-{name}")).await;
-        }
-    }
 }
 
 async fn wait_for_css(browser: &Browser, css: &str) {

@@ -267,9 +267,7 @@ fn jobs_counts_by_state() {
 #[tokio::test]
 async fn commands_work_beside_a_running_site() {
     let site = TestProcess::start().await;
-    Monitor::new("one", &site.url("/up"))
-        .create(&client(), &site)
-        .await;
+    Monitor::new("one", &site.url("/up")).create(&site).await;
     let completed = async || {
         let jobs = run(site.folder(), &["jobs"], &[]);
         assert_eq!(jobs.code, Some(0), "{jobs:?}");

@@ -13,6 +13,7 @@ use crate::support::docker::docker;
 use crate::support::docker::shipped;
 use crate::support::docker::try_docker;
 use crate::support::docker::whole_image;
+use crate::support::owner::SignedIn;
 use crate::support::s3::S3;
 use crate::support::s3::free_port;
 use crate::support::site::Monitor;
@@ -22,7 +23,8 @@ const BYTES_MAX: u64 = 150_000_000;
 
 async fn add_monitor(container: &Container, name: &str) {
     let monitor = Monitor::new(name, "http://nobody.invalid/");
-    let answer = post_form(&client(), &container.url("/monitors"), &monitor.pairs()).await;
+    let owner = SignedIn::owner(&container.url(""), || container.log()).await;
+    let answer = post_form(&owner.client, &container.url("/monitors"), &monitor.pairs()).await;
     assert_eq!(answer.unwrap().status(), 303, "{}", container.log());
 }
 

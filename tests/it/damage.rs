@@ -9,6 +9,7 @@ use houseboat::database::Database;
 use houseboat::database::Depth;
 use houseboat::database::Error;
 use houseboat::database::Result;
+use reqwest::Client;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -278,7 +279,7 @@ async fn stop(mut site: TestProcess) {
 }
 
 /// A site whose only monitor lies on a damaged page; and the monitor's page.
-async fn damaged_site(folder: &TempDir, webhook: &Webhook) -> (TestProcess, String) {
+async fn damaged_site(folder: &TempDir, webhook: &Webhook) -> (TestProcess, String, Client) {
     let target = Target::answers("hello").await;
     let builder = || TestProcess::builder().folder(folder.path());
     let site = builder().start().await;
@@ -287,20 +288,21 @@ async fn damaged_site(folder: &TempDir, webhook: &Webhook) -> (TestProcess, Stri
     });
     assert_eq!(ready(&site).await, (200, expected));
     let monitor = Monitor::new("a monitor of some name", &target.url("/"));
-    let page = monitor.create(&client(), &site).await;
+    let page = monitor.create(&site).await;
+    let owner = site.owner().await;
     stop(site).await;
     damage(
         &folder.path().join("data/site.sqlite3"),
         "a monitor of some name",
     );
     let told = builder().variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url());
-    (told.start().await, page)
+    (told.start().await, page, owner)
 }
 
 #[tokio::test]
 async fn a_damaged_site_stays_up_says_so_and_tells_its_owner() {
     let (folder, webhook) = (TempDir::new().unwrap(), Webhook::listen().await);
-    let (site, page) = damaged_site(&folder, &webhook).await;
+    let (site, page, owner) = damaged_site(&folder, &webhook).await;
     // The jobs trip over it as well, and may be first.
     let _ = status(site.url(&page)).await;
     let (code, answer) = wait_for("not ready", SOON, async || {
@@ -315,7 +317,7 @@ async fn a_damaged_site_stays_up_says_so_and_tells_its_owner() {
     assert!(problem.starts_with(begin), "{answer}");
     assert_eq!(status(site.url("/up")).await, 200);
     let new = Monitor::new("another", &site.url("/up"));
-    let refused = post_form(&client(), &site.url("/monitors"), &new.pairs()).await;
+    let refused = post_form(&owner, &site.url("/monitors"), &new.pairs()).await;
     assert_eq!(refused.unwrap().status(), 503);
     let alert = wait_for("alert", SOON, async || {
         let posts = webhook.posts().into_iter();
@@ -332,7 +334,7 @@ async fn a_damaged_site_stays_up_says_so_and_tells_its_owner() {
 #[tokio::test]
 async fn a_site_that_was_found_damaged_starts_and_says_so() {
     let (folder, webhook) = (TempDir::new().unwrap(), Webhook::listen().await);
-    let (site, page) = damaged_site(&folder, &webhook).await;
+    let (site, page, _) = damaged_site(&folder, &webhook).await;
     let _ = status(site.url(&page)).await;
     wait_for("not ready", SOON, async || {
         (ready(&site).await.0 != 200).then_some(())

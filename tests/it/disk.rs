@@ -144,7 +144,7 @@ async fn a_site_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
         return;
     };
     let site = TestProcess::builder().folder(disk.path()).start().await;
-    let (client, home) = (client(), site.url("/"));
+    let (client, home) = (site.owner().await, site.url("/"));
     let add = async |number: usize| {
         // Nobody answers there, and nobody needs to.
         let monitor = Monitor::new(&format!("monitor {number}"), "http://127.0.0.1:9/");

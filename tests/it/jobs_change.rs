@@ -12,7 +12,6 @@ use crate::jobs_cli::migrated;
 use crate::jobs_cli::open;
 use crate::jobs_cli::state;
 use crate::jobs_cli::try_jobs;
-use crate::support::client::client;
 use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
 use crate::support::site::number;
@@ -243,7 +242,7 @@ async fn a_running_job_is_told_to_stop_and_ends_as_cancelled() {
     let hangs = Target::hangs().await;
     Monitor::new("hangs", &hangs.url("/"))
         .set("timeout_s", "25")
-        .create(&client(), &site)
+        .create(&site)
         .await;
     let conn = open(site.folder());
     let executing = "SELECT coalesce(max(id), 0) FROM jobs WHERE kind = 'check_monitor' AND state = 'executing'";

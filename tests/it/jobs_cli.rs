@@ -8,7 +8,6 @@ use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::client::client;
 use crate::support::command::Printed;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
@@ -315,9 +314,7 @@ fn wrong_usage_is_named_and_exits_with_2() {
 async fn a_paused_queue_of_a_running_site_begins_nothing_until_it_is_resumed() {
     let site = TestProcess::start().await;
     jobs(site.folder(), &["pause", "default"]);
-    Monitor::new("one", &site.url("/up"))
-        .create(&client(), &site)
-        .await;
+    Monitor::new("one", &site.url("/up")).create(&site).await;
     let conn = open(site.folder());
     let waits = "SELECT count(*) FROM jobs WHERE kind = 'check_monitor' AND state = 'available'";
     assert_eq!(number(&conn, waits), 1);

@@ -59,10 +59,7 @@ async fn a_second_signal_stops_at_once() {
     let mut site = TestProcess::start().await;
     let hangs = Target::hangs().await;
     let mut monitor = Monitor::new("hangs", &hangs.url("/"));
-    monitor
-        .set("timeout_s", "25")
-        .create(&client(), &site)
-        .await;
+    monitor.set("timeout_s", "25").create(&site).await;
     let folder = site.folder().to_owned();
     let executing =
         "SELECT count(*) FROM jobs WHERE kind = 'check_monitor' AND state = 'executing'";
@@ -135,9 +132,10 @@ async fn a_request_in_flight_is_answered_before_the_site_stops() {
     let mut stream = TcpStream::connect(site.address()).unwrap();
     stream.set_read_timeout(Some(STOP)).unwrap();
     let head = format!(
-        "POST /monitors HTTP/1.1\r\nHost: {}\r\nSec-Fetch-Site: same-origin\r\n\
+        "POST /monitors HTTP/1.1\r\nHost: {}\r\nSec-Fetch-Site: same-origin\r\nCookie: {}\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
         site.address(),
+        site.signed_in().await.cookie,
         body.len()
     );
     let (first, rest) = body.split_at(4);
@@ -165,7 +163,7 @@ async fn a_job_in_flight_does_not_hold_up_the_stop() {
     let mut site = TestProcess::start().await;
     let mut monitor = Monitor::new("hangs", &target.url("/"));
     monitor.set("interval_s", "86400").set("timeout_s", "60");
-    monitor.create(&client(), &site).await;
+    monitor.create(&site).await;
     let executing =
         "SELECT count(*) FROM jobs WHERE kind = 'check_monitor' AND state = 'executing'";
     let runs = async || (number(&database(site.folder()), executing) == 1).then_some(());
@@ -207,7 +205,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     for round in 0..rounds {
         let mut site = start_in(folder.path()).await;
         assert_nothing_is_lost(folder.path(), &acknowledged);
-        let writers = write_until_it_ends(&site, &target, round, &acknowledged);
+        let writers = write_until_it_ends(&site, &target, round, &acknowledged).await;
         // A kill before anything was written would show nothing.
         let goal = total(&acknowledged) + WRITES_MIN;
         let enough = async || (total(&acknowledged) >= goal).then_some(());
@@ -240,7 +238,7 @@ async fn start_in(folder: &Path) -> TestProcess {
 }
 
 /// Every writer adds a monitor and renames it, counting, until the site is gone.
-fn write_until_it_ends(
+async fn write_until_it_ends(
     site: &TestProcess,
     target: &Target,
     round: usize,
@@ -248,10 +246,9 @@ fn write_until_it_ends(
 ) -> JoinSet<()> {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        let (site, target) = (site.url(""), target.url("/"));
+        let (client, site, target) = (site.owner().await, site.url(""), target.url("/"));
         let acknowledged = Arc::clone(acknowledged);
         writers.spawn(async move {
-            let client = client();
             let monitor = format!("{round}.{writer}");
             let mut path = "/monitors".to_owned();
             for number in 0.. {

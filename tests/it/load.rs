@@ -10,7 +10,6 @@ use reqwest::Client;
 use reqwest::Response;
 use tokio::task::JoinSet;
 
-use crate::support::client::client;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
@@ -38,18 +37,18 @@ async fn nobody_is_told_that_the_database_is_locked() {
     for index in 0..MONITORS {
         let target = &targets[index % targets.len()];
         let monitor = Monitor::new(&format!("monitor {index}"), &target.url("/"));
-        pages.push(monitor.create(&client(), &site).await);
+        pages.push(monitor.create(&site).await);
     }
 
     let pages = Arc::new(pages);
     let answers = Arc::new(AtomicU64::new(0));
     let end = Instant::now() + length;
     let mut visitors = JoinSet::new();
+    let owner = site.owner().await;
     for _ in 0..CONNECTIONS {
         let (site, pages, answers) = (Arc::clone(&site), Arc::clone(&pages), Arc::clone(&answers));
-        let target = targets[0].url("/");
+        let (target, client) = (targets[0].url("/"), owner.clone());
         visitors.spawn(async move {
-            let client = client();
             // A busy machine takes longer for as much.
             while Instant::now() < end || answers.load(Ordering::Relaxed) < ANSWERS_MIN {
                 visit(&client, &site, &pages, &target).await;

@@ -10,7 +10,6 @@ use rusqlite::Connection;
 
 use crate::support::cache::NEVER;
 use crate::support::cache::settings;
-use crate::support::client::client;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
@@ -29,10 +28,9 @@ struct Visitor {
 
 impl Visitor {
     async fn new() -> Self {
-        Self {
-            site: TestProcess::start().await,
-            client: client(),
-        }
+        let site = TestProcess::start().await;
+        let client = site.owner().await;
+        Self { site, client }
     }
 
     async fn page(&self, path: &str) -> String {
@@ -64,7 +62,7 @@ async fn the_status_page_shows_each_change_at_once() {
     assert!(visitor.page("/").await.contains("Nothing is watched yet"));
     let target = Target::answers("hello").await;
     let mut monitor = Monitor::new("Bakery", &target.url("/"));
-    let path = monitor.create(&visitor.client, &visitor.site).await;
+    let path = monitor.create(&visitor.site).await;
     assert!(visitor.page("/").await.contains("Bakery"));
     visitor.wait_for_page("/", "The monitor is up").await;
     let edited = visitor
@@ -212,9 +210,7 @@ async fn each_way_to_fail_is_told_apart() {
         (tls, "certificate"),
         ("http://nowhere.invalid/".to_owned(), "no address"),
     ] {
-        let path = Monitor::new(words, &address)
-            .create(&visitor.client, &visitor.site)
-            .await;
+        let path = Monitor::new(words, &address).create(&visitor.site).await;
         visitor.wait_for_page(&path, "ongoing").await;
         let page = visitor.page(&path).await.to_lowercase();
         assert!(
@@ -233,11 +229,11 @@ async fn an_alert_is_sent_when_a_monitor_goes_down_and_when_it_comes_back() {
         .variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url())
         .variable("APP_URL", "https://status.example/");
     let site = site.start().await;
-    let client = client();
+    let client = site.owner().await;
     let (fails, answers) = (Target::fails().await, Target::answers("hello").await);
     let mut monitor = Monitor::new("Bakery", &fails.url("/"));
     webhook.refuse(1);
-    let path = monitor.create(&client, &site).await;
+    let path = monitor.create(&site).await;
     let down = wait_for("alert", SOON, async || webhook.posts().first().cloned()).await;
     assert_eq!(webhook.refused(), 1, "it is sent again after a refusal");
     let log = site.log();
@@ -283,12 +279,12 @@ async fn an_alert_that_is_overtaken_by_the_recovery_is_not_sent_after_it() {
     let webhook = Webhook::listen().await;
     let site = TestProcess::builder().variable("HOUSEBOAT_SITE__WEBHOOK_URL", webhook.url());
     let site = site.start().await;
-    let client = client();
+    let client = site.owner().await;
     let (fails, answers) = (Target::fails().await, Target::answers("hello").await);
     // The first alert is refused, and its second try is 2 s away.
     webhook.refuse(1);
     let mut monitor = Monitor::new("Bakery", &fails.url("/"));
-    let path = monitor.create(&client, &site).await;
+    let path = monitor.create(&site).await;
     wait_for("refusal", SOON, async || {
         (webhook.refused() == 1).then_some(())
     })
@@ -313,10 +309,7 @@ async fn a_clock_that_was_set_back_does_not_stop_the_checks() {
     let visitor = Visitor::new().await;
     let fails = Target::fails().await;
     let mut monitor = Monitor::new("Bakery", &fails.url("/"));
-    let path = monitor
-        .set("failures_max", "2")
-        .create(&visitor.client, &visitor.site)
-        .await;
+    let path = monitor.set("failures_max", "2").create(&visitor.site).await;
     visitor.wait_for_page(&path, "got 500").await;
     // As if all that is stored had been stored by a clock that was six hours ahead, and well.
     let conn = writable(&visitor.site);
@@ -337,7 +330,7 @@ async fn a_monitor_that_was_down_is_not_called_up_before_it_is_checked_again() {
     let visitor = Visitor::new().await;
     let hangs = Target::fails().await;
     let monitor = Monitor::new("Bakery", &hangs.url("/"));
-    let path = monitor.create(&visitor.client, &visitor.site).await;
+    let path = monitor.create(&visitor.site).await;
     visitor.wait_for_page("/", "The monitor is down").await;
     assert_eq!(
         visitor.post(&format!("{path}/pause"), &[]).await.status(),
@@ -357,7 +350,7 @@ async fn deleting_a_monitor_takes_its_history_and_what_is_older_than_is_kept() {
     let mut paths = Vec::new();
     for name in ["kept", "deleted"] {
         let monitor = Monitor::new(name, &target.url("/"));
-        paths.push(monitor.create(&visitor.client, &visitor.site).await);
+        paths.push(monitor.create(&visitor.site).await);
         visitor
             .wait_for_page(&paths[paths.len() - 1], "as expected")
             .await;

@@ -49,7 +49,7 @@ impl Near {
 
 /// The status and the page of a form that is sent.
 async fn post(site: &TestProcess, path: &str, monitor: &Monitor) -> (u16, String) {
-    let answer = post_form(&client(), &site.url(path), &monitor.pairs()).await;
+    let answer = post_form(&site.owner().await, &site.url(path), &monitor.pairs()).await;
     let answer = answer.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
@@ -94,7 +94,7 @@ async fn a_monitor_from_before_fails_with_words_and_is_not_asked() {
     };
     let site = start("allow").await;
     let monitor = Monitor::new("Shop", &target.url);
-    let path = monitor.create(&client(), &site).await;
+    let path = monitor.create(&site).await;
     let shows = async |site: &TestProcess, text: &str| {
         wait_for(text, SOON, async || {
             let page = client().get(site.url(&path)).send().await.unwrap();
@@ -106,7 +106,12 @@ async fn a_monitor_from_before_fails_with_words_and_is_not_asked() {
     drop(site);
     let asked = target.visits();
     let site = start("refuse").await;
-    let resumed = post_form(&client(), &site.url(&format!("{path}/resume")), &[]).await;
+    let resumed = post_form(
+        &site.owner().await,
+        &site.url(&format!("{path}/resume")),
+        &[],
+    )
+    .await;
     assert_eq!(resumed.unwrap().status(), 303);
     shows(
         &site,

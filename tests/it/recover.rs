@@ -15,7 +15,6 @@ use crate::backup::names;
 use crate::backup::notes;
 use crate::backup::open;
 use crate::database::database;
-use crate::support::client::client;
 use crate::support::command::Printed;
 use crate::support::command::run;
 use crate::support::process::TestProcess;
@@ -160,7 +159,7 @@ async fn it_works_beside_a_server_and_sees_what_is_in_the_wal() {
     let site = TestProcess::start().await;
     for number in 0..3 {
         let monitor = Monitor::new(&format!("monitor {number}"), "http://127.0.0.1:1/");
-        monitor.create(&client(), &site).await;
+        monitor.create(&site).await;
     }
     for variables in [&[][..], &[NO_SHELL]] {
         let to = site.folder().join("new");

@@ -7,7 +7,6 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::jobs_cli::open;
-use crate::support::client::client;
 use crate::support::command::run;
 use crate::support::ledger::Container;
 use crate::support::ledger::LEASE;
@@ -54,7 +53,7 @@ fn work(folder: &Path, arguments: &[&str]) -> TestProcess {
 async fn monitor(site: &TestProcess, name: &str, target: &Target) {
     Monitor::new(name, &target.url("/"))
         .set("timeout_s", "25")
-        .create(&client(), site)
+        .create(site)
         .await;
 }
 

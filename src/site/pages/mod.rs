@@ -32,10 +32,12 @@ pub(crate) use self::state::State;
 pub(crate) use self::status::MonitorRow;
 pub(crate) use self::status::StatusPage;
 
-/// The addresses of what every page loads; they carry a hash of the content.
+/// What stands around every page.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
-    /// Where `assets/site.css` is.
+    /// Whether it is for somebody who is signed in, and may change things.
+    pub(crate) is_user: bool,
+    /// Where `assets/site.css` is; the addresses carry a hash of the content.
     pub(crate) stylesheet: String,
     /// Where `assets/site.js` is.
     pub(crate) script: String,
@@ -132,7 +134,7 @@ impl Incident {
 #[derive(Debug, Clone, Template)]
 #[template(path = "site/monitor.html")]
 pub(crate) struct MonitorPage {
-    /// What every page loads.
+    /// What stands around every page.
     pub(crate) frame: Frame,
     /// When the page is made.
     pub(crate) now: Timestamp,
@@ -189,7 +191,7 @@ impl MonitorPage {
 #[derive(Debug, Clone, Template)]
 #[template(path = "site/monitor_form.html")]
 pub(crate) struct FormPage {
-    /// What every page loads.
+    /// What stands around every page.
     pub(crate) frame: Frame,
     /// The monitor that is edited; `None` makes a new one.
     pub(crate) id: Option<i64>,
@@ -244,7 +246,7 @@ impl FormPage {
 #[derive(Debug, Clone, Template)]
 #[template(path = "site/delete.html")]
 pub(crate) struct DeletePage {
-    /// What every page loads.
+    /// What stands around every page.
     pub(crate) frame: Frame,
     /// The monitor's number.
     pub(crate) id: i64,

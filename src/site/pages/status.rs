@@ -15,7 +15,7 @@ use crate::site::pages::Uptime;
 #[derive(Debug, Clone, Template)]
 #[template(path = "site/status.html")]
 pub(crate) struct StatusPage {
-    /// What every page loads.
+    /// What stands around every page.
     pub(crate) frame: Frame,
     /// When the page is made.
     pub(crate) now: Timestamp,

@@ -11,6 +11,7 @@ fn frame() -> Frame {
     let [stylesheet, script, icon] =
         ["/a/site.css", "/a/site.js", "/a/icon.svg"].map(str::to_owned);
     Frame {
+        is_user: true,
         stylesheet,
         script,
         icon,

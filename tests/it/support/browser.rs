@@ -22,12 +22,27 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::client::client;
+use crate::support::owner::EMAIL;
+use crate::support::owner::PASSWORD;
+use crate::support::process::TestProcess;
 use crate::support::waiting::slow;
 use crate::support::waiting::wait_for;
 
 const START: Duration = Duration::from_secs(20);
 const END: Duration = Duration::from_secs(5);
 const FIND: Duration = Duration::from_secs(10);
+
+/// What a page may have before what is looked for.
+const STEPS_MAX: usize = 60;
+
+/// The keys as WebDriver writes them.
+pub(crate) const TAB: &str = "\u{e004}";
+pub(crate) const ENTER: &str = "\u{e007}";
+
+/// All its rules, and that a finger can hit what is to be hit.
+const AXE: &str = "return axe.run(document, { rules: { 'target-size': { enabled: true } } }).then((all) => \
+    all.violations.map((it) => `${it.id}: ${it.help}: ${it.nodes.map((node) => node.html + ' ' + \
+    node.any.map((any) => any.message).join(' ')).join(' | ')}`))";
 
 const ARGUMENTS: [&str; 8] = [
     "--headless=new",
@@ -164,6 +179,68 @@ impl Browser {
         path
     }
 
+    /// Takes the page's picture in both widths and both schemes.
+    ///
+    /// It fails where the page has to be scrolled sideways, and where axe finds something in the way of people.
+    pub(crate) async fn look(&self, page: &str) {
+        for (width, height) in [(1280, 900), (360, 780)] {
+            self.resize(width, height).await;
+            for (scheme, name) in [(Scheme::Light, "light"), (Scheme::Dark, "dark")] {
+                self.prefer(scheme).await;
+                assert_eq!(self.overflow().await, 0, "{page} at {width} px is too wide");
+                self.screenshot(&format!("{page}-{width}-{name}")).await;
+                let found = self.barriers().await;
+                assert!(found.is_empty(), "{page} at {width} px, {name}: {found:#?}");
+            }
+        }
+    }
+
+    /// What axe finds wrong with the page: each rule with the elements that break it.
+    pub(crate) async fn barriers(&self) -> Vec<String> {
+        let script = format!("{}\n{AXE}", axe());
+        let found = self.page.execute(&script, Vec::new()).await.unwrap();
+        let found = found.as_array().unwrap().iter();
+        found.map(|it| it.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Signs in as the owner of a site, who is made if there is none.
+    pub(crate) async fn sign_in(&self, site: &TestProcess) {
+        site.signed_in().await;
+        self.goto(&site.url("/account/sign-in")).await;
+        self.fill("#email", EMAIL).await;
+        self.fill("#password", PASSWORD).await;
+        self.click("main form button").await;
+        self.find("form[action='/account/sign-out']").await;
+    }
+
+    /// Presses keys, wherever the focus is.
+    pub(crate) async fn press(&self, keys: &str) {
+        let focused = self.page.active_element().await.unwrap();
+        focused.send_keys(keys).await.unwrap();
+    }
+
+    /// Goes on with the tabulator until the focus is on what matches `css`; each step on the way can be seen.
+    pub(crate) async fn tab_to(&self, css: &str) {
+        let mut passed = Vec::new();
+        for _ in 0..STEPS_MAX {
+            let script = "const e = document.activeElement, s = getComputedStyle(e); return [e.matches(arguments[0]), \
+                          e === document.body || s.outlineStyle !== 'none', e.outerHTML.slice(0, 80)]";
+            let found = self.page.execute(script, vec![json!(css)]).await.unwrap();
+            assert_eq!(found[1], true, "the focus cannot be seen: {found}");
+            if found[0] == true {
+                return;
+            }
+            passed.push(found[2].clone());
+            self.press(TAB).await;
+        }
+        panic!("no key leads to {css}: {passed:#?}");
+    }
+
+    /// The path of the page.
+    pub(crate) async fn path(&self) -> String {
+        self.page.current_url().await.unwrap().path().to_owned()
+    }
+
     /// Sends a command of the DevTools protocol, through the driver's own door for them.
     async fn devtools(&self, command: &str, parameters: Value) -> Value {
         let url = format!(
@@ -240,6 +317,16 @@ impl Drop for Driver {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program that looks for barriers, from the file that a variable names: it is no part of the repository.
+fn axe() -> String {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is the tests that are configured, not the site"
+    )]
+    let path = std::env::var_os("AXE_CORE").expect("AXE_CORE names axe.min.js, as TEST_ALL asks");
+    fs::read_to_string(path).unwrap()
 }
 
 /// Asks the system for a port; chromedriver would not say which one it took for 0.

@@ -6,12 +6,19 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::Response;
 use reqwest::Url;
+use reqwest::header::COOKIE;
+use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client that keeps its connections and follows nothing.
 pub(crate) fn client() -> Client {
+    client_with("")
+}
+
+/// The same, which sends these cookies.
+pub(crate) fn client_with(cookies: &str) -> Client {
     // Without a provider of its own the client panics, and the tests speak plain HTTP anyway.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -19,7 +26,12 @@ pub(crate) fn client() -> Client {
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
+    let mut headers = HeaderMap::new();
+    if !cookies.is_empty() {
+        headers.insert(COOKIE, cookies.parse().unwrap());
+    }
     let builder = Client::builder()
+        .default_headers(headers)
         .no_proxy()
         .redirect(Policy::none())
         .timeout(TIMEOUT);

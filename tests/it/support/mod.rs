@@ -17,6 +17,7 @@ pub(crate) mod kills;
 pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod mounts;
+pub(crate) mod owner;
 pub(crate) mod people;
 pub(crate) mod plans;
 pub(crate) mod process;

@@ -16,8 +16,12 @@ use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use reqwest::Client;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
+use crate::support::owner::CHEAP;
+use crate::support::owner::SignedIn;
 use crate::support::waiting::wait_for;
 
 const START: Duration = Duration::from_secs(20);
@@ -41,6 +45,7 @@ pub(crate) struct TestProcess {
     /// Reads the log, and ends with it.
     reader: JoinHandle<()>,
     address: String,
+    owner: OnceCell<SignedIn>,
     /// Deletes the folder when the process is gone.
     _own_folder: Option<TempDir>,
 }
@@ -98,6 +103,7 @@ impl Builder {
         let program = program.unwrap_or(Path::new(env!("CARGO_BIN_EXE_houseboat")));
         let mut child = command_of(program, &folder)
             .args(self.arguments)
+            .envs(CHEAP)
             .envs(self.variables)
             .spawn()
             .unwrap();
@@ -109,6 +115,7 @@ impl Builder {
             log,
             reader,
             address: String::new(),
+            owner: OnceCell::new(),
             _own_folder: own_folder,
         }
     }
@@ -136,6 +143,18 @@ impl TestProcess {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The site's owner, made or signed in at the first call.
+    pub(crate) async fn signed_in(&self) -> &SignedIn {
+        let url = self.url("");
+        let sign_in = async || SignedIn::owner(&url, || self.log()).await;
+        self.owner.get_or_init(sign_in).await
+    }
+
+    /// A client of the site's owner.
+    pub(crate) async fn owner(&self) -> Client {
+        self.signed_in().await.client.clone()
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::Client;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 
@@ -50,9 +49,10 @@ impl Monitor {
             .collect()
     }
 
-    /// Adds the monitor and returns the path of its page.
-    pub(crate) async fn create(&self, client: &Client, site: &TestProcess) -> String {
-        let answer = post_form(client, &site.url("/monitors"), &self.pairs())
+    /// Adds the monitor as the owner does, and returns the path of its page.
+    pub(crate) async fn create(&self, site: &TestProcess) -> String {
+        let owner = site.owner().await;
+        let answer = post_form(&owner, &site.url("/monitors"), &self.pairs())
             .await
             .unwrap();
         assert_eq!(answer.status(), 303, "{}", site.log());
