@@ -125,7 +125,7 @@ async fn another_host_is_another_page_and_two_hosts_are_none() {
         // The handler is asked as it is, and nobody else gets that.
         assert!(two.is_empty() || two.contains("x-seen"), "{two}");
     }
-    assert!(!ask(hosts[0]).await.contains("evil"));
+    assert!(!ask(hosts[0].0).await.contains("evil"));
 }
 
 #[tokio::test]
