@@ -140,10 +140,10 @@ async fn site() -> Served {
 
 /// What a visitor says of itself arrives at nobody.
 const FORGED: [&str; 4] = [
-    "--header=X-Forwarded-For: 6.6.6.6",
-    "--header=X-Forwarded-Proto: http",
-    "--header=Forwarded: for=6.6.6.6;proto=http;host=evil.example",
-    "--header=X-Forwarded-Host: evil.example",
+    "-HX-Forwarded-For: 6.6.6.6",
+    "-HX-Forwarded-Proto: http",
+    "-HForwarded: for=6.6.6.6;proto=http;host=evil.example",
+    "-HX-Forwarded-Host: evil.example",
 ];
 
 async fn check(proxy: &Proxy, version: &str) {
@@ -161,11 +161,11 @@ async fn check(proxy: &Proxy, version: &str) {
         let answer = proxy.ask("/who", &[forged]).await;
         assert!(answer.ends_with(&expected), "{forged}: {answer}");
     }
-    let own = format!("--header=Origin: https://site.example:{port}");
-    let answer = proxy.ask("/who", &["--request=POST", &own]).await;
+    let own = format!("-HOrigin: https://site.example:{port}");
+    let answer = proxy.ask("/who", &["-XPOST", &own]).await;
     assert!(answer.ends_with("written\n"), "{answer}");
-    let other = "--header=Origin: https://evil.example";
-    let answer = proxy.ask("/who", &["--request=POST", other]).await;
+    let other = "-HOrigin: https://evil.example";
+    let answer = proxy.ask("/who", &["-XPOST", other]).await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
 }
 

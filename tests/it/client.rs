@@ -6,14 +6,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::routing::get;
 use axum::routing::post;
 use houseboat::Context;
 use houseboat::http::Client;
 use houseboat::http::RateLimit;
+use http_body_util::BodyExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use crate::support::asked::Asked;
+use crate::support::containers::Container;
 
 const PRODUCTION: (&str, &str) = ("HOUSEBOAT_ENV", "production");
 const URL: (&str, &str) = ("APP_URL", "https://site.example");
@@ -277,4 +284,36 @@ async fn a_write_comes_from_the_sites_own_pages() {
             .as_u16(),
         403
     );
+}
+
+#[tokio::test]
+async fn the_client_is_the_same_where_another_container_passes_it_on() {
+    let site = Asked::new(routes(), &[]).await;
+    let (a, b) = (Container::start().await, Container::start().await);
+    b.front.serve(site.router());
+    a.front.pass(b.peer());
+    let said = [
+        "x-forwarded-for: 203.0.113.7",
+        "x-forwarded-proto: https",
+        "x-forwarded-host: site.example",
+        "connection: x-forwarded-for, x-forwarded-proto, x-forwarded-host, forwarded",
+    ];
+    for container in [&a, &b] {
+        let mut proxy = container.visit().await;
+        proxy.ask("GET", "/who", &said).await;
+        let who = proxy.answer().await.text();
+        assert_eq!(who, "203.0.113.7 true site.example site.example /who");
+        // HTTP/2 names the host in its address.
+        let stream = TcpStream::connect(container.visitors).await.unwrap();
+        let spoken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = spoken.unwrap();
+        tokio::spawn(connection);
+        let request = axum::http::Request::get("http://two.example/who");
+        let answer = sender
+            .send_request(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let who = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(who, "127.0.0.1 false two.example two.example /who");
+    }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 use axum::Router;
+use axum::body::Body;
 use axum::body::Bytes;
 use axum::routing::get;
 use axum::routing::post;
+use futures_util::Stream;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 use crate::support::raw::Raw;
@@ -26,7 +29,7 @@ const BEGINNINGS: [&str; 4] = [
     "",
     "GET /hello HTTP/1.1\r\nhost: a\r\n",
     "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n",
-    "GET /large HTTP/1.1\r\nhost: a\r\n\r\n",
+    "GET /endless HTTP/1.1\r\nhost: a\r\n\r\n",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,7 +40,7 @@ async fn half_open_connections_do_not_keep_a_visitor_waiting() {
     let routes = Router::new()
         .route("/hello", get(async || "hello"))
         .route("/echo", post(async |body: Bytes| body))
-        .route("/large", get(async || vec![b'x'; 16 << 20]));
+        .route("/endless", get(async || Body::from_stream(endless())));
     for connections_max in ["10000", "1000"] {
         let settings = [("HOUSEBOAT_SERVER__CONNECTIONS_MAX", connections_max)];
         let site = Served::with(routes.clone(), &settings).await;
@@ -71,10 +74,17 @@ async fn half_open_connections_do_not_keep_a_visitor_waiting() {
     }
 }
 
+fn endless() -> impl Stream<Item = std::io::Result<Bytes>> {
+    futures_util::stream::repeat_with(|| Ok(Bytes::from_static(&[b'x'; 16 << 10])))
+}
+
 /// Keeps one connection half open for as long as it is let, and begins anew.
 async fn attack(address: SocketAddr, beginning: &str, n: usize) {
     loop {
-        if let Ok(mut stream) = TcpStream::connect(address).await {
+        let socket = TcpSocket::new_v4().unwrap();
+        // What the kernel takes for who does not read is not what is looked at here.
+        socket.set_recv_buffer_size(4096).unwrap();
+        if let Ok(mut stream) = socket.connect(address).await {
             let mut sent = stream.write_all(beginning.as_bytes()).await;
             while sent.is_ok() {
                 tokio::time::sleep(Duration::from_millis(1_000 + n as u64 % 500)).await;

@@ -40,7 +40,9 @@ pub(super) struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     None,
-    Begun,
+    OfHead,
+    /// hyper tells whoever reads the body.
+    OfBody,
     Told,
 }
 
@@ -64,8 +66,12 @@ impl Stream {
         if let Err(at) = self.framing.follow(&buffer.filled()[before..]) {
             tracing::debug!("a request was refused for its shape");
             buffer.set_filled(before + at);
-            buffer.put_slice(&[NEVER]);
-            self.refusal = Refusal::Begun;
+            self.refusal = if self.framing.sending() == Sending::Body {
+                Refusal::OfBody
+            } else {
+                buffer.put_slice(&[NEVER]);
+                Refusal::OfHead
+            };
         }
         let sending = self.framing.sending();
         // A whole request is none that is begun, even where it came at once.
@@ -97,7 +103,11 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.refusal {
             Refusal::None => {}
-            Refusal::Begun => {
+            Refusal::OfBody => {
+                self.refusal = Refusal::Told;
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            Refusal::OfHead => {
                 let end = &END[..END.len().min(buffer.remaining())];
                 buffer.put_slice(end);
                 self.refusal = Refusal::Told;

@@ -52,6 +52,11 @@ impl Asked {
         }
     }
 
+    /// Its routes, with all layers around them.
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     /// Asks as the other end of the connection at `peer`.
     pub(crate) async fn ask(
         &self,
