@@ -185,7 +185,7 @@ async fn check(context: &Context, entered: &MonitorForm) -> Result<MonitorInput,
     if network.is_out_of_reach(&input.target.address).await {
         let mut errors = Errors::default();
         let message = "Enter an address on the internet: this one is on a private network, which this site does not check.";
-        errors.push("address", message);
+        errors.add("address", message);
         return Err(errors);
     }
     Ok(input)
