@@ -59,9 +59,9 @@ pub(super) fn said(headers: &HeaderMap, peer: IpAddr, proxies: &Proxies) -> Said
     let other_scheme = other_scheme.map(is_https);
     let other_host = nearest.and_then(|element| element.host.clone());
     if has_old {
-        said.address = agreed(address, Some(other)).unwrap_or(peer);
-        said.is_https = agreed(scheme, other_scheme).unwrap_or(false);
-        said.host = agreed(host, other_host);
+        said.address = agreed(address, Some(&other)).unwrap_or(peer);
+        said.is_https = agreed(scheme, other_scheme.as_ref()).unwrap_or(false);
+        said.host = agreed(host, other_host.as_ref());
     } else {
         said.address = other;
         said.is_https = other_scheme.unwrap_or(false);
@@ -71,8 +71,8 @@ pub(super) fn said(headers: &HeaderMap, peer: IpAddr, proxies: &Proxies) -> Said
 }
 
 /// What both say.
-fn agreed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
-    one.filter(|one| other.as_ref() == Some(one))
+fn agreed<T: PartialEq>(one: Option<T>, other: Option<&T>) -> Option<T> {
+    one.filter(|one| other == Some(one))
 }
 
 /// From the nearest to the farthest: the first that is not trusted, or else the farthest.
