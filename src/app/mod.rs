@@ -181,7 +181,7 @@ impl<S: Section> App<S> {
         self
     }
 
-    /// Gives the site users: their tables, the pages under `/account`, the extractors of [`auth`](crate::auth), and the
+    /// Gives the site users: their tables, the pages under `/account`, the extractors of [`auth`], and the
     /// command `users`.
     ///
     /// Their tables are made before those of the site, which may refer to `users (id)`.
