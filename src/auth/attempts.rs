@@ -1,7 +1,8 @@
 //! How often may be tried what can be guessed.
 //!
-//! What is counted is in the cache. A limit of an account only slows: who is signed in stays so, and a link made on the
-//! command line needs no password.
+//! What is counted is in the cache. Passwords are counted for an account and a network together, so that a stranger
+//! elsewhere keeps nobody out, and far more loosely for the account alone. A limit only slows: who is signed in stays
+//! so, and a link made on the command line needs no password.
 
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// So many codes may be tried for one account in an hour.
 const CODES_MAX: u32 = 10;
+
+/// So many passwords may be tried for one account in an hour, from all networks together: more than one network can.
+const EVERYWHERE_MAX: u32 = 100;
 
 /// So many links may be asked for one address in an hour.
 const LINKS_MAX: u32 = 3;
@@ -62,6 +66,24 @@ impl Accounts {
             .await
     }
 
+    /// Whether somebody there may try another password for whom has this e-mail address, there or not.
+    ///
+    /// # Errors
+    ///
+    /// 429, and when that is over.
+    pub(super) async fn allow_sign_in(&self, client: &Client, email: &str) -> http::Result<()> {
+        let limit = (self.settings().account_attempts_max, QUARTER);
+        self.allow(sign_in_key(client, email), limit).await?;
+        self.allow_for(email, Attempt::SignIn).await
+    }
+
+    /// It was right: what was counted there is forgotten.
+    pub(super) async fn signed_in(&self, client: &Client, email: &str) {
+        if let Some(counts) = self.counts() {
+            counts.delete(sign_in_key(client, email)).await;
+        }
+    }
+
     /// Whether it may be tried again for whom has this e-mail address, there or not.
     ///
     /// # Errors
@@ -69,7 +91,12 @@ impl Accounts {
     /// 429, and when that is over.
     pub(super) async fn allow_for(&self, email: &str, attempt: Attempt) -> http::Result<()> {
         let limit = match attempt {
-            Attempt::SignIn | Attempt::Confirm => (self.settings().account_attempts_max, QUARTER),
+            // Never less than what one network may do.
+            Attempt::SignIn => {
+                let one = self.settings().account_attempts_max.saturating_mul(8);
+                (EVERYWHERE_MAX.max(one), HOUR)
+            }
+            Attempt::Confirm => (self.settings().account_attempts_max, QUARTER),
             Attempt::Code => (CODES_MAX, HOUR),
             Attempt::Link => (LINKS_MAX, HOUR),
         };
@@ -94,6 +121,11 @@ impl Accounts {
     fn counts(&self) -> Option<Cache> {
         Some(self.cache()?.namespace("auth"))
     }
+}
+
+fn sign_in_key(client: &Client, email: &str) -> String {
+    let network = client.network().unwrap_or_default();
+    format!("{}\n{network}", key(email, Attempt::SignIn))
 }
 
 /// Of one length, whatever was entered.

@@ -1,5 +1,7 @@
 //! Links that are good once: the first owner's, an invitation, another password.
 
+use std::time::Duration;
+
 use crate::auth::accounts::Accounts;
 use crate::auth::accounts::after;
 use crate::auth::attempts::Attempt;
@@ -20,6 +22,9 @@ use crate::http;
 
 /// Those that set a password.
 const SETTING: [Purpose; 2] = [Purpose::Invite, Purpose::Reset];
+
+/// Who sends a link has so long.
+const SEND_TIME: Duration = Duration::from_mins(1);
 
 /// What an owner enters at first.
 pub(super) struct First {
@@ -173,7 +178,14 @@ impl Accounts {
         let this = self.clone();
         tokio::spawn(async move {
             match this.link_for(email).await {
-                Ok(Some((user, link))) => send(user, link).await,
+                Ok(Some((user, link))) => {
+                    if tokio::time::timeout(SEND_TIME, send(user, link))
+                        .await
+                        .is_err()
+                    {
+                        tracing::error!("a link to set a password was not sent in time");
+                    }
+                }
                 Ok(None) => {}
                 Err(error) => tracing::error!(%error, "no link could be made to set a password"),
             }

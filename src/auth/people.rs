@@ -125,9 +125,10 @@ impl Accounts {
 
     /// Ends all sessions of a user; says how many there were.
     pub(crate) async fn revoke_all(&self, user: i64) -> database::Result<usize> {
-        let revoked = self
-            .database()
-            .write(move |tx| Ok(sessions::delete_all(tx, user)?));
+        let revoked = self.database().write(move |tx| {
+            tokens::delete_all(tx, user)?;
+            Ok(sessions::delete_all(tx, user)?)
+        });
         revoked.await
     }
 

@@ -65,10 +65,12 @@ impl Accounts {
         asking: &Asking,
     ) -> http::Result<Entered> {
         self.allow_from(&asking.client, From::SignIn).await?;
-        // What is no address is looked for all the same: it takes as long.
-        let key =
-            Email::parse(email).map_or_else(|_| String::new(), |email| email.key().to_owned());
-        self.allow_for(&key, Attempt::SignIn).await?;
+        // What is no address is looked for all the same: it takes as long, and counts by itself.
+        let key = Email::parse(email).map_or_else(
+            |_| Key::of(email.as_bytes()).to_hex(),
+            |email| email.key().to_owned(),
+        );
+        self.allow_sign_in(&asking.client, &key).await?;
         let account = self.by_email(&key).await?;
         let kept = account.as_ref().and_then(|it| it.password_hash.clone());
         let password = Password::entered(password);
@@ -78,7 +80,7 @@ impl Accounts {
             return Ok(Entered::Wrong);
         };
         if account.totp_secret.is_none() {
-            self.succeeded(&key, Attempt::SignIn).await;
+            self.signed_in(&asking.client, &key).await;
         }
         let (this, asking) = (self.clone(), asking.clone());
         let entered = self.database().write(move |tx| {
@@ -139,15 +141,15 @@ impl Accounts {
             return Ok(Coded::Over);
         };
         self.allow_for(&email, Attempt::Code).await?;
+        let client = asking.client.clone();
         let (this, asking, code) = (self.clone(), asking.clone(), code.to_owned());
         let coded = self
             .database()
             .write(move |tx| this.code(tx, &half, (&code, &asking)))
             .await?;
         if let Coded::Session(_) = &coded {
-            for attempt in [Attempt::SignIn, Attempt::Code] {
-                self.succeeded(&email, attempt).await;
-            }
+            self.signed_in(&client, &email).await;
+            self.succeeded(&email, Attempt::Code).await;
         }
         Ok(coded)
     }

@@ -267,7 +267,8 @@ async fn nothing_of_the_pages_is_kept_by_anybody() {
             assert_eq!(answer.header("cache-control"), "no-store", "{path}");
             assert_eq!(answer.header("referrer-policy"), "strict-origin", "{path}");
             let policy = answer.header("content-security-policy");
-            assert!(policy.contains("default-src 'self'"), "{path}");
+            assert!(policy.contains("script-src 'self'"), "{path}: {policy}");
+            assert!(!policy.contains("unsafe"), "{path}: {policy}");
             assert!(
                 !answer.body.contains("style=") && !answer.body.contains("<script"),
                 "{path}"
