@@ -355,7 +355,7 @@ async fn lines_are_json_in_production() {
     let answered = async || {
         site.log()
             .lines()
-            .find(|line| line.contains("answered"))
+            .find(|line| line.contains("\"answered\""))
             .map(str::to_owned)
     };
     let line = wait_for("line of the request", SOON, answered).await;
