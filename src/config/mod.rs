@@ -121,9 +121,17 @@ impl<S> fmt::Display for Config<S> {
     }
 }
 
+/// Where nothing is said, only who debugs a program develops it: what is open in development, such as errors with
+/// their causes and cookies without TLS, is not open by an oversight.
+const DEFAULT_ENVIRONMENT: &str = if cfg!(debug_assertions) {
+    "development"
+} else {
+    "production"
+};
+
 fn environment(variables: &BTreeMap<String, String>) -> &str {
     match variables.get(ENVIRONMENT).map(String::as_str) {
-        None | Some("") => "development",
+        None | Some("") => DEFAULT_ENVIRONMENT,
         Some(name) => name,
     }
 }

@@ -88,12 +88,15 @@ impl Rules {
         let client = Client::of(request, &self.proxies);
         let named = request.headers().get(header::HOST);
         let is_same = named.is_some_and(|named| named.as_bytes() == client.host.as_bytes());
-        if !is_same && !client.host.is_empty() {
-            if let Ok(host) = HeaderValue::try_from(&client.host) {
-                request.headers_mut().insert(header::HOST, host);
-            }
+        let has_host = !client.host.is_empty();
+        if has_host
+            && !is_same
+            && let Ok(host) = HeaderValue::try_from(&client.host)
+        {
+            request.headers_mut().insert(header::HOST, host);
         }
-        if request.uri().authority().is_some()
+        if has_host
+            && request.uri().authority().is_some()
             && let Some(path) = request.uri().path_and_query()
         {
             *request.uri_mut() = Uri::from(path.clone());

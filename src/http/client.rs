@@ -36,8 +36,8 @@ use crate::http::proxies::Proxies;
 ///
 /// Behind a proxy that `server.trusted_proxies` names, it is what the proxy says by `X-Forwarded-For`, `-Proto` and
 /// `-Host`, or by `Forwarded` (RFC 7239); nobody else is believed. `X-Forwarded-For` is read from its end, past all
-/// trusted addresses. What cannot be read, and two headers that say different things, count as nothing said: then the
-/// client is the proxy itself.
+/// trusted addresses. What cannot be read counts as nothing said, and where there are both kinds of headers, so does what
+/// they do not agree on: then the client is the proxy itself.
 ///
 /// Do not take it for a page that is kept for all (`PageCache`): its first visitor's would be shown to others.
 #[derive(Clone, Debug, PartialEq, Eq)]

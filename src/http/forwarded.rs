@@ -26,8 +26,8 @@ pub(super) struct Said {
 /// What the trusted proxy at `peer` says of the visitor.
 ///
 /// Each header is read from its end, where the nearest proxy writes; for the address, past all that are trusted. What
-/// cannot be read ends that: then the visitor is the proxy. The same where both kinds of headers are there and differ:
-/// one of them is the visitor's own, and nobody can say which.
+/// cannot be read ends that: then the visitor is the proxy. Where both kinds of headers are there, what both say counts
+/// and nothing else: one of them may be the visitor's own, and nobody can say which.
 pub(super) fn said(headers: &HeaderMap, peer: IpAddr, proxies: &Proxies) -> Said {
     let mut said = Said {
         address: peer,
@@ -39,6 +39,7 @@ pub(super) fn said(headers: &HeaderMap, peer: IpAddr, proxies: &Proxies) -> Said
     let address = headers
         .contains_key(&FOR)
         .then(|| walk(entries(headers, &FOR).map(address), peer, proxies));
+    let has_old = address.is_some() || headers.contains_key(&PROTO) || headers.contains_key(&HOST);
     if !headers.contains_key(header::FORWARDED) {
         said.address = address.unwrap_or(peer);
         said.is_https = scheme.unwrap_or(false);
@@ -54,19 +55,24 @@ pub(super) fn said(headers: &HeaderMap, peer: IpAddr, proxies: &Proxies) -> Said
     });
     let nearest = elements.last();
     let other = walk(nodes, peer, proxies);
-    said.address = agreed(address, Some(other)).unwrap_or(peer);
-    let other = nearest.and_then(|element| element.proto.as_deref());
-    said.is_https = agreed(scheme, other.map(is_https)).unwrap_or(false);
-    said.host = agreed(host, nearest.and_then(|element| element.host.clone()));
+    let other_scheme = nearest.and_then(|element| element.proto.as_deref());
+    let other_scheme = other_scheme.map(is_https);
+    let other_host = nearest.and_then(|element| element.host.clone());
+    if has_old {
+        said.address = agreed(address, Some(&other)).unwrap_or(peer);
+        said.is_https = agreed(scheme, other_scheme.as_ref()).unwrap_or(false);
+        said.host = agreed(host, other_host.as_ref());
+    } else {
+        said.address = other;
+        said.is_https = other_scheme.unwrap_or(false);
+        said.host = other_host;
+    }
     said
 }
 
-/// What both say, or the one that says something.
-fn agreed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
-    match (one, other) {
-        (Some(one), Some(other)) => (one == other).then_some(one),
-        (one, other) => one.or(other),
-    }
+/// What both say.
+fn agreed<T: PartialEq>(one: Option<T>, other: Option<&T>) -> Option<T> {
+    one.filter(|one| other == Some(one))
 }
 
 /// From the nearest to the farthest: the first that is not trusted, or else the farthest.
@@ -306,8 +312,17 @@ mod tests {
             ("x-forwarded-host", "site.example"),
             ("forwarded", "for=1.1.1.1;proto=http;host=evil.example"),
         ]);
-        let said = said(&headers, PEER.parse().unwrap(), &proxies(&["private"]));
-        assert_eq!((said.is_https, said.host), (false, None));
+        let said_by = |headers| said(headers, PEER.parse().unwrap(), &proxies(&["private"]));
+        let both = said_by(&headers);
+        assert_eq!((both.is_https, both.host), (false, None));
+        // What one of them alone says, neither.
+        let mut headers = HeaderMap::new();
+        headers.append(FOR, HeaderValue::from_static("203.0.113.7"));
+        let forged = "for=203.0.113.7;proto=https;host=evil.example";
+        headers.append(header::FORWARDED, HeaderValue::from_static(forged));
+        let one = said_by(&headers);
+        assert_eq!((one.is_https, one.host), (false, None));
+        assert_eq!(one.address.to_string(), "203.0.113.7");
     }
 
     #[test]

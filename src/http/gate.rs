@@ -68,7 +68,8 @@ impl Rules {
             .extensions()
             .get::<Arrival>()
             .map(|it| &it.client.host)?;
-        if host.is_empty() && request.headers().contains_key(header::HOST) {
+        let is_named = request.headers().contains_key(header::HOST) || uri.authority().is_some();
+        if host.is_empty() && is_named {
             let detail = "The request names a host that is none.";
             return Some(Error::new(StatusCode::BAD_REQUEST, detail));
         }

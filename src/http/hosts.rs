@@ -68,7 +68,7 @@ pub(super) fn is_pattern(text: &str) -> bool {
     let has_port = |host: &str| name(host).len() != host.len();
     normal(ending.unwrap_or(text)).is_some_and(|host| {
         let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
-        !has_port(&host) && !(ending.is_some() && is_address)
+        !(has_port(&host) || ending.is_some() && is_address)
     })
 }
 

@@ -27,6 +27,9 @@ const URL: (&str, &str) = ("APP_URL", "https://site.example");
 const VISITOR: &str = "203.0.113.7";
 const PROXY: &str = "10.0.0.1";
 
+/// Names and values, of variables or headers.
+type Lines<'a> = &'a [(&'a str, &'a str)];
+
 fn routes() -> Router<Context> {
     let who = get(async |client: Client, request: Request| {
         let host = request.headers().get("host");
@@ -164,7 +167,7 @@ async fn every_name_that_is_set_is_the_sites() {
         "COOLIFY_URL",
         "https://one.example,https://two.example:8443/",
     );
-    let cases: [(&[(&str, &str)], &[&str], &[&str]); 5] = [
+    let cases: [(Lines<'_>, &[&str], &[&str]); 5] = [
         (
             &[PRODUCTION, URL, hosts],
             &["site.example", "a.example.org", "other.example"],
@@ -194,6 +197,47 @@ async fn every_name_that_is_set_is_the_sites() {
     }
 }
 
+const COOKIE: (&str, &str) = ("cookie", "session=1");
+
+/// What a write comes with, and its answer.
+fn writes() -> [(Lines<'static>, u16); 19] {
+    [
+        (&[("sec-fetch-site", "same-origin")], 200),
+        (&[("sec-fetch-site", "none")], 200),
+        (&[("sec-fetch-site", "none"), COOKIE], 200),
+        (&[("sec-fetch-site", "same-site")], 403),
+        (
+            &[
+                ("sec-fetch-site", "same-site"),
+                ("origin", "https://www.site.example"),
+                COOKIE,
+            ],
+            403,
+        ),
+        (&[("sec-fetch-site", "cross-site")], 403),
+        (
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "https://site.example"),
+            ],
+            403,
+        ),
+        (&[("sec-fetch-site", "Same-Origin")], 403),
+        (&[("sec-fetch-site", "same-origin, cross-site")], 403),
+        (&[("origin", "https://site.example")], 200),
+        (&[("origin", "https://site.example"), COOKIE], 200),
+        (&[("origin", "https://evil.example"), COOKIE], 403),
+        (&[("origin", "https://www.site.example")], 403),
+        (&[("origin", "https://site.example.evil.example")], 403),
+        (&[("origin", "https://site.example:8443")], 403),
+        (&[("origin", "null"), COOKIE], 403),
+        (&[("origin", "site.example")], 403),
+        // Neither: no browser, so nobody's cookies but its own.
+        (&[], 200),
+        (&[COOKIE], 200),
+    ]
+}
+
 #[tokio::test]
 async fn a_write_comes_from_the_sites_own_pages() {
     let written = Arc::new(AtomicUsize::new(0));
@@ -204,42 +248,7 @@ async fn a_write_comes_from_the_sites_own_pages() {
     });
     let routes = Router::new().route("/write", write.get(async || "read"));
     let site = Asked::new(routes, &[PRODUCTION, URL]).await;
-    let cookie = ("cookie", "session=1");
-    let site_is = |value| ("sec-fetch-site", value);
-    let origin = |value| ("origin", value);
-    let cases: [(&[(&str, &str)], u16); 19] = [
-        (&[site_is("same-origin")], 200),
-        (&[site_is("none")], 200),
-        (&[site_is("none"), cookie], 200),
-        (&[site_is("same-site")], 403),
-        (
-            &[
-                site_is("same-site"),
-                origin("https://www.site.example"),
-                cookie,
-            ],
-            403,
-        ),
-        (&[site_is("cross-site")], 403),
-        (
-            &[site_is("cross-site"), origin("https://site.example")],
-            403,
-        ),
-        (&[site_is("Same-Origin")], 403),
-        (&[site_is("same-origin, cross-site")], 403),
-        (&[origin("https://site.example")], 200),
-        (&[origin("https://site.example"), cookie], 200),
-        (&[origin("https://evil.example"), cookie], 403),
-        (&[origin("https://www.site.example")], 403),
-        (&[origin("https://site.example.evil.example")], 403),
-        (&[origin("https://site.example:8443")], 403),
-        (&[origin("null"), cookie], 403),
-        (&[origin("site.example")], 403),
-        // Neither: no browser, so nobody's cookies but its own.
-        (&[], 200),
-        (&[cookie], 200),
-    ];
-    for (headers, status) in cases {
+    for (headers, status) in writes() {
         // By the proxy, which asks by another name.
         let by_proxy = [
             ("host", "10.0.0.9:8000"),
@@ -275,7 +284,7 @@ async fn a_write_comes_from_the_sites_own_pages() {
     let forged = [
         ("host", "site.example"),
         ("x-forwarded-host", "evil.example"),
-        origin("https://evil.example"),
+        ("origin", "https://evil.example"),
     ];
     assert_eq!(
         site.ask(VISITOR, ("POST", "/write"), &forged)

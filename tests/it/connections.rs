@@ -195,7 +195,7 @@ async fn who_does_not_read_the_answer_is_not_waited_for() {
         let guard = Told(Arc::clone(&told));
         let chunks = futures_util::stream::repeat_with(move || {
             let _ = &guard;
-            Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 64 << 10]))
+            Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 16 << 10]))
         });
         Body::from_stream(chunks)
     });

@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::any;
 use http_body_util::BodyExt;
+use http_body_util::Collected;
 
 use crate::support::raw::Raw;
 use crate::support::served::Served;
@@ -24,7 +25,7 @@ async fn site() -> (Served, Arc<Mutex<Vec<String>>>) {
         let path = request.uri().path().to_owned();
         notes.lock().unwrap().push(path);
         let body = request.into_body().collect().await;
-        body.map(|body| body.to_bytes())
+        body.map(Collected::to_bytes)
             .map_err(|_| StatusCode::BAD_REQUEST)
     });
     let routes = Router::new()

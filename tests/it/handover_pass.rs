@@ -256,7 +256,7 @@ async fn what_does_not_reach_the_other_container_is_held_and_tried_again() {
     let run = tokio::spawn(async move {
         front
             .run_peers(door, "key".to_owned().into(), control, stop)
-            .await
+            .await;
     });
     assert_eq!(reader.answer().await.text(), "b");
     assert_eq!(writer.answer().await.text(), "hello");

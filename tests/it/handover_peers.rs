@@ -72,7 +72,7 @@ async fn no_key_is_no_way_in() {
     tokio::spawn(async move {
         front
             .run_peers(door, String::new().into(), control, stop)
-            .await
+            .await;
     });
     for headers in [&["houseboat-key: "][..], &[]] {
         let mut stranger = Raw::connect(address).await;

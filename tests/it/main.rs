@@ -55,6 +55,7 @@ mod flash;
 mod foreign;
 mod form;
 mod form_fuzz;
+mod form_unreadable;
 mod handover;
 mod handover_hold;
 mod handover_model;

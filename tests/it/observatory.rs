@@ -43,88 +43,89 @@ async fn site(settings: &[(&str, &str)]) -> Asked {
 
 /// The points of an answer; 100 is where all begin, and bonuses count for who has not lost any.
 fn score(told: &Told) -> i32 {
-    let policy = |name: &str| {
-        let all = told.header("content-security-policy").to_owned();
-        let found = all
-            .split(';')
-            .find_map(|it| it.trim().strip_prefix(name).map(str::to_owned));
-        found.map(|values| values.trim().to_owned())
-    };
     let has = |name: &str, values: &[&str]| values.contains(&told.header(name));
-    let mut points = Vec::new();
-    // A policy without `unsafe-inline`, `unsafe-eval`, `data:`, or a whole scheme.
-    let sources = policy("script-src").or_else(|| policy("default-src"));
-    points.push(
-        match (
-            &sources,
-            policy("object-src").or_else(|| policy("default-src")),
-        ) {
-            (Some(scripts), Some(objects)) => {
-                let all = told.header("content-security-policy");
-                let loose = ["data:", "https:", "http:", "*"];
-                let is_loose = |sources: &str| sources.split(' ').any(|it| loose.contains(&it));
-                if scripts.contains("unsafe") || is_loose(scripts) || is_loose(&objects) {
-                    -20
-                } else if all.contains("unsafe") {
-                    0
-                } else if policy("default-src").as_deref() == Some("'none'") {
-                    10
-                } else {
-                    5
-                }
-            }
-            _ => -25,
-        },
-    );
-    // Frames: by the policy is better than by the older header.
-    points.push(match policy("frame-ancestors").as_deref() {
-        Some("'none'" | "'self'") => 5,
-        _ if has("x-frame-options", &["DENY", "SAMEORIGIN"]) => 0,
-        _ => -20,
-    });
-    let strict = [
+    let private = [
         "no-referrer",
         "same-origin",
         "strict-origin",
         "strict-origin-when-cross-origin",
     ];
-    points.push(if has("referrer-policy", &strict) {
-        5
-    } else {
-        -5
-    });
-    let age = told
-        .header("strict-transport-security")
-        .strip_prefix("max-age=");
-    let age = age.and_then(|it| it.split(';').next()?.parse::<u64>().ok());
-    points.push(match age {
-        None => -20,
-        Some(age) if age < TRANSPORT_S_MIN => -10,
-        Some(_) => 0,
-    });
-    points.push(if has("x-content-type-options", &["nosniff"]) {
-        0
-    } else {
-        -5
-    });
-    points.push(
-        if has(
-            "cross-origin-resource-policy",
-            &["same-origin", "same-site"],
-        ) {
+    let own = ["same-origin", "same-site"];
+    let points = [
+        sources(told),
+        frames(told),
+        transport(told),
+        if has("referrer-policy", &private) {
+            5
+        } else {
+            -5
+        },
+        if has("x-content-type-options", &["nosniff"]) {
+            0
+        } else {
+            -5
+        },
+        if has("cross-origin-resource-policy", &own) {
             10
         } else {
             0
         },
-    );
-    points.push(if has("access-control-allow-origin", &["*"]) {
-        -50
-    } else {
-        0
-    });
+        if has("access-control-allow-origin", &["*"]) {
+            -50
+        } else {
+            0
+        },
+    ];
     let lost: i32 = points.iter().filter(|it| **it < 0).sum();
     let bonus: i32 = points.iter().filter(|it| **it > 0).sum();
     100 + lost + if lost == 0 { bonus } else { 0 }
+}
+
+fn policy<'a>(told: &'a Told, name: &str) -> Option<&'a str> {
+    let mut all = told.header("content-security-policy").split(';');
+    all.find_map(|it| it.trim().strip_prefix(name))
+        .map(str::trim)
+}
+
+/// A policy without `unsafe-inline`, `unsafe-eval`, `data:`, or a whole scheme.
+fn sources(told: &Told) -> i32 {
+    let default = policy(told, "default-src");
+    let scripts = policy(told, "script-src").or(default);
+    let objects = policy(told, "object-src").or(default);
+    let (Some(scripts), Some(objects)) = (scripts, objects) else {
+        return -25;
+    };
+    let loose = ["data:", "https:", "http:", "*"];
+    let is_loose = |sources: &str| sources.split(' ').any(|it| loose.contains(&it));
+    if scripts.contains("unsafe") || is_loose(scripts) || is_loose(objects) {
+        -20
+    } else if told.header("content-security-policy").contains("unsafe") {
+        0
+    } else if default == Some("'none'") {
+        10
+    } else {
+        5
+    }
+}
+
+/// By the policy is better than by the older header.
+fn frames(told: &Told) -> i32 {
+    match policy(told, "frame-ancestors") {
+        Some("'none'" | "'self'") => 5,
+        _ if ["DENY", "SAMEORIGIN"].contains(&told.header("x-frame-options")) => 0,
+        _ => -20,
+    }
+}
+
+fn transport(told: &Told) -> i32 {
+    let age = told
+        .header("strict-transport-security")
+        .strip_prefix("max-age=");
+    match age.and_then(|it| it.split(';').next()?.parse::<u64>().ok()) {
+        None => -20,
+        Some(age) if age < TRANSPORT_S_MIN => -10,
+        Some(_) => 0,
+    }
 }
 
 #[tokio::test]

@@ -337,7 +337,7 @@ mod tests {
             "GET / HTTP/1.1\r\n\r\n".to_owned(),
             "GET / HTTP/1.1\r\nhost: a\r\nHOST: a\r\n".to_owned(),
             "GET / HTTP/1.1\r\nhost: a\r\n folded\r\n".to_owned(),
-            "GET / HTTP/1.1\r\nhost: a\r\n\r\nPRI * HTTP/2.0\r\n\r\n".to_owned(),
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\nPRI * HTTP/2.0\r\n".to_owned(),
             format!("{post}content-length: 1\r\ncontent-length: 1\r\n"),
             format!("{post}content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n"),
             format!("{post}transfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"),

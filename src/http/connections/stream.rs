@@ -29,7 +29,7 @@ const UNWANTED_BYTES_MAX: usize = 1 << 20;
 /// A visitor's connection: what goes by is told to its [`Pulse`], and what may be read in two ways does not go by.
 #[derive(Debug)]
 pub(super) struct Stream {
-    stream: TcpStream,
+    socket: TcpStream,
     framing: Framing,
     refusal: Refusal,
     unwanted: usize,
@@ -47,9 +47,9 @@ enum Refusal {
 }
 
 impl Stream {
-    pub(super) fn new(stream: TcpStream, place: Place, needs_host: bool) -> Self {
+    pub(super) fn new(socket: TcpStream, place: Place, needs_host: bool) -> Self {
         Self {
-            stream,
+            socket,
             framing: Framing::new(needs_host),
             refusal: Refusal::None,
             unwanted: 0,
@@ -85,7 +85,7 @@ impl Stream {
         let mut bytes = [0; 8 << 10];
         while self.unwanted < UNWANTED_BYTES_MAX {
             let mut buffer = ReadBuf::new(&mut bytes);
-            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+            let read = Pin::new(&mut self.socket).poll_read(context, &mut buffer);
             if ready!(read).is_err() || buffer.filled().is_empty() {
                 break;
             }
@@ -116,7 +116,7 @@ impl AsyncRead for Stream {
             Refusal::Told => return Poll::Ready(Ok(())),
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
         self.follow(buffer, before);
         Poll::Ready(Ok(()))
     }
@@ -128,7 +128,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.pulse().takes(written.is_ready());
         written
     }
@@ -138,24 +138,24 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
         self.pulse().takes(written.is_ready());
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     /// Says that no more is written, and listens to the client until it has heard that.
     ///
     /// Not where the client waits for nothing, and the server has somewhere to go.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        ready!(Pin::new(&mut self.socket).poll_shutdown(context))?;
         let sending = self.framing.sending();
         let is_waiting = sending == Sending::Nothing && self.refusal == Refusal::None;
         if sending == Sending::Else || is_waiting && self.pulse().is_told() {

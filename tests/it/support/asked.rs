@@ -45,10 +45,10 @@ impl Asked {
         let config = Config::load_from(folder.path(), variables).unwrap();
         let assets = Assets::new(&[("site.css", b"body { margin: 0 }")]);
         let app = App::new("test").routes(routes).assets(assets);
-        let router = app.open(config, Clock::system()).await.unwrap().router();
+        let site = app.open(config, Clock::system()).await.unwrap();
         Self {
             _folder: folder,
-            router,
+            router: site.router(),
         }
     }
 
