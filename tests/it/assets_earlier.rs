@@ -145,6 +145,22 @@ async fn what_is_kept_is_bounded() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_again_is_not_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let (_, first) = build(folder.path(), b"first", &clock).await;
+    let (router, _) = build(folder.path(), b"second", &clock).await;
+    assert_eq!(status(&router, &first).await, 200);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it does harm to the file as another program would"
+    )]
+    let conn = Connection::open(folder.path().join("site.sqlite3")).unwrap();
+    conn.execute_batch("DELETE FROM http_assets").unwrap();
+    assert_eq!(get(&router, &first, &[]).await.body, b"first");
+}
+
+#[tokio::test]
 async fn without_the_table_the_site_runs() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::system();

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use crate::support::cache::NEVER;
 use crate::support::cache::settings;
+use crate::support::client::client;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
@@ -96,7 +97,11 @@ async fn the_status_page_shows_each_change_at_once() {
 
 #[tokio::test]
 async fn the_status_page_is_kept_in_the_cache() {
-    let visitor = Visitor::new().await;
+    // Users have one of their own.
+    let visitor = Visitor {
+        site: TestProcess::start().await,
+        client: client(),
+    };
     let first = visitor.page("/").await;
     let settings = settings(&visitor.site.folder().join("data"));
     let cache = Cache::open(&settings, Clock::system()).await;

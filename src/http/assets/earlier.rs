@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::Connection;
-use rusqlite::OptionalExtension;
 use rusqlite::params;
+use tokio::sync::OnceCell;
 
 use crate::database;
 use crate::database::Database;
@@ -28,11 +28,18 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 /// All of them together; beyond that the oldest go, and then the largest are not kept.
 const BYTES_MAX: usize = 16 << 20;
 
-/// The files of earlier builds, by name, and until when each is there.
+/// The files of earlier builds, by name.
 #[derive(Clone, Debug)]
 pub(super) struct Earlier {
     database: Database,
-    names: Arc<HashMap<String, i64>>,
+    files: Arc<HashMap<String, Held>>,
+}
+
+/// A file that is there until a time, and read once.
+#[derive(Debug)]
+struct Held {
+    until: i64,
+    file: OnceCell<Arc<File>>,
 }
 
 /// A row, without its content.
@@ -50,8 +57,7 @@ struct Plan {
     leave: Vec<String>,
     come_back: Vec<String>,
     keep: Vec<(String, Bytes)>,
-    /// Until when each is there.
-    earlier: HashMap<String, i64>,
+    earlier: HashMap<String, Held>,
 }
 
 impl Earlier {
@@ -65,7 +71,7 @@ impl Earlier {
         let mut plan = Plan::new(&rows, &mine, now);
         let earlier = Self {
             database: database.clone(),
-            names: Arc::new(std::mem::take(&mut plan.earlier)),
+            files: Arc::new(std::mem::take(&mut plan.earlier)),
         };
         if plan.changes_nothing() {
             return Ok(earlier);
@@ -79,19 +85,23 @@ impl Earlier {
 
     /// The file of this name, if a build of the last day had it.
     pub(super) async fn find(&self, name: &str) -> Option<Arc<File>> {
-        let until = self.names.get(name)?;
-        if *until <= self.database.now().as_millisecond() {
+        let held = self.files.get(name)?;
+        if held.until <= self.database.now().as_millisecond() {
             return None;
         }
-        let row = name.to_owned();
-        let content = self.database.read(move |conn| content(conn, &row)).await;
-        match content {
-            Ok(content) => Some(Arc::new(File::passing(name, Bytes::from(content?)))),
+        match held.file.get_or_try_init(|| self.read(name)).await {
+            Ok(file) => Some(Arc::clone(file)),
             Err(error) => {
-                tracing::warn!(%error, "a static file of an earlier build cannot be read");
+                tracing::warn!(%error, name, "a static file of an earlier build cannot be read");
                 None
             }
         }
+    }
+
+    async fn read(&self, name: &str) -> database::Result<Arc<File>> {
+        let row = name.to_owned();
+        let content = self.database.read(move |conn| content(conn, &row)).await?;
+        Ok(Arc::new(File::kept(name, Bytes::from(content))))
     }
 }
 
@@ -125,7 +135,8 @@ impl Plan {
                 continue;
             }
             bytes += row.bytes;
-            plan.earlier.insert(row.name.clone(), until);
+            let file = OnceCell::new();
+            plan.earlier.insert(row.name.clone(), Held { until, file });
             if row.left_at.is_none() {
                 plan.leave.push(row.name.clone());
             }
@@ -170,11 +181,9 @@ fn list(conn: &Connection) -> database::Result<Vec<Row>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn content(conn: &Connection, name: &str) -> database::Result<Option<Vec<u8>>> {
-    let found = conn
-        .prepare_cached("SELECT content FROM http_assets WHERE name = ?1")?
-        .query_row([name], |row| row.get(0));
-    Ok(found.optional()?)
+fn content(conn: &Connection, name: &str) -> database::Result<Vec<u8>> {
+    let mut content = conn.prepare_cached("SELECT content FROM http_assets WHERE name = ?1")?;
+    Ok(content.query_row([name], |row| row.get(0))?)
 }
 
 fn keep_ms() -> i64 {

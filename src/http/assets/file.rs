@@ -68,10 +68,15 @@ struct Chosen<'a> {
 }
 
 impl File {
-    /// A file of the program, which is compressed once.
+    /// A file of the program.
     pub(super) fn embedded(name: &str, content: &'static [u8]) -> Self {
         let address = address(name, content);
         Self::new(name, address, Bytes::from_static(content), true)
+    }
+
+    /// A file of an earlier build, by the name with the hash.
+    pub(super) fn kept(address: &str, content: Bytes) -> Self {
+        Self::new(address, address.to_owned(), content, true)
     }
 
     /// A file that is there for a moment: the layer above compresses it like a page.
