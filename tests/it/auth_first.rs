@@ -155,7 +155,10 @@ fn with_input(site: &TestProcess, arguments: &[&str], input: &str) -> Printed {
 
 #[tokio::test]
 async fn the_command_line_helps_who_is_locked_out() {
-    let site = TestProcess::start().await;
+    let site = TestProcess::builder()
+        .variable("HOUSEBOAT_AUTH__ACCOUNT_ATTEMPTS_MAX", "5")
+        .start()
+        .await;
     let client = client();
     let created = users(
         &site,
