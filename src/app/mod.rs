@@ -7,12 +7,15 @@ mod start;
 mod work;
 
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use crate::auth;
 use crate::auth::Accounts;
@@ -55,6 +58,11 @@ pub(crate) use self::work::Share;
 pub(crate) use self::work::work;
 
 use self::site::OnDamage;
+
+/// How many connections may wait to be accepted; the system's own limit, `somaxconn`, is as high by default.
+///
+/// Who comes when so many wait is not heard, and comes again after a second.
+const BACKLOG: u32 = 4096;
 
 /// A site: its tables, routes, jobs, schedule and files. [`run`](crate::run) does the rest.
 pub struct App<S = NoSettings> {
@@ -425,12 +433,32 @@ async fn late(stop: &shutdown::Stop, time: Duration) {
     }
 }
 
+/// Listens at the first of its addresses that is free.
 async fn listen(settings: &http::Settings) -> Result<TcpListener> {
     let address = (settings.host.as_str(), settings.port);
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| Error::Listen {
-            address: format!("{}:{}", settings.host, settings.port),
-            source,
-        })
+    let listen = async {
+        let mut last = None;
+        for address in tokio::net::lookup_host(address).await? {
+            match listen_at(address) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))
+    };
+    listen.await.map_err(|source| Error::Listen {
+        address: format!("{}:{}", settings.host, settings.port),
+        source,
+    })
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

@@ -3,11 +3,10 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::body::Bytes;
@@ -19,6 +18,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tokio::time::Sleep;
 use tower::Layer;
 use tower::Service;
 
@@ -27,11 +28,14 @@ use crate::http::Error;
 use crate::http::Settings;
 use crate::http::arrival::Arrival;
 use crate::http::hosts::Hosts;
+use crate::http::pace::Coming;
 use crate::http::pace::Pace;
 use crate::http::pace::Paced;
 
 /// The layer: an address that is too long is answered with 414, a host that is not the site's with 421, one that is
-/// none with 400, a body that comes too slowly with 408.
+/// none with 400, a body that comes too slowly with 408, and a handler that takes too long is dropped, with 503.
+///
+/// The time does not count in which a handler waits for the client to send the body.
 #[derive(Clone, Debug)]
 pub(super) struct Gate(Arc<Rules>);
 
@@ -40,6 +44,7 @@ struct Rules {
     hosts: Hosts,
     uri_bytes_max: usize,
     pace: Pace,
+    time: Duration,
 }
 
 impl Gate {
@@ -48,6 +53,7 @@ impl Gate {
             hosts: Hosts::new(settings),
             uri_bytes_max: settings.uri_bytes_max,
             pace: Pace::new(settings),
+            time: settings.request_timeout(),
         }))
     }
 }
@@ -119,17 +125,20 @@ where
                 response: Some(leave(error)),
             };
         }
-        let mut is_late = None;
+        let mut coming = None;
         let request = if request.body().is_end_stream() {
             request
         } else {
-            let late = Arc::new(AtomicBool::new(false));
-            is_late = Some(Arc::clone(&late));
-            request.map(|body| Body::new(Paced::new(body, self.rules.pace, late)))
+            let shared = Arc::new(Coming::new());
+            coming = Some(Arc::clone(&shared));
+            request.map(|body| Body::new(Paced::new(body, self.rules.pace, shared)))
         };
         Passing::Let {
+            timer: tokio::time::sleep(self.rules.time),
+            time: self.rules.time,
+            began: Instant::now(),
             future: self.inner.call(request),
-            is_late,
+            coming,
         }
     }
 }
@@ -152,7 +161,11 @@ pin_project! {
         Let {
             #[pin]
             future: F,
-            is_late: Option<Arc<AtomicBool>>,
+            #[pin]
+            timer: Sleep,
+            time: Duration,
+            began: Instant,
+            coming: Option<Arc<Coming>>,
         },
     }
 }
@@ -171,12 +184,28 @@ where
                 let response = response.take();
                 Poll::Ready(Ok(response.expect("a future is not asked after its end")))
             }
-            PassingProjected::Let { future, is_late } => {
-                let Ok(response) = ready!(future.poll(context));
+            PassingProjected::Let {
+                future,
+                mut timer,
+                time,
+                began,
+                coming,
+            } => {
+                let Poll::Ready(Ok(response)) = future.poll(context) else {
+                    loop {
+                        ready!(timer.as_mut().poll(context));
+                        let waited = coming.as_ref().map(|it| it.waited()).unwrap_or_default();
+                        let left = (*time + waited).saturating_sub(began.elapsed());
+                        if left.is_zero() {
+                            return Poll::Ready(
+                                Ok(StatusCode::SERVICE_UNAVAILABLE.into_response()),
+                            );
+                        }
+                        timer.as_mut().reset(Instant::now() + left);
+                    }
+                };
                 // Whatever the handler made of a body that did not come.
-                let is_late = is_late
-                    .as_ref()
-                    .is_some_and(|it| it.load(Ordering::Relaxed));
+                let is_late = coming.as_ref().is_some_and(|it| it.is_late());
                 Poll::Ready(Ok(if is_late {
                     let detail = "What was sent came too slowly. Please try again.";
                     leave(Error::new(StatusCode::REQUEST_TIMEOUT, detail))

@@ -28,7 +28,6 @@ use tower_http::request_id::MakeRequestId;
 use tower_http::request_id::PropagateRequestIdLayer;
 use tower_http::request_id::RequestId;
 use tower_http::request_id::SetRequestIdLayer;
-use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
@@ -126,13 +125,9 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>
         .layer(compression())
         // Above all that can refuse, so that every refusal gets its page.
         .layer(middleware::from_fn_with_state(look, explain))
+        // A handler that takes too long is dropped here; what it had begun to write is finished all the same.
         .layer(Gate::new(settings))
         .layer(CatchPanicLayer::custom(panicked))
-        // A handler that takes too long is dropped; what it had begun to write is finished all the same.
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            settings.request_timeout(),
-        ))
         // Writes are taken from pages of this site only. By `Sec-Fetch-Site`, which every browser of today sends over
         // https: `same-origin`, and `none` for what the visitor began, go on; `same-site`, another subdomain, does not.
         // Without it, by `Origin`: what is not this host is refused, `null` too. A request with neither is no

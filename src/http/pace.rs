@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,6 +39,66 @@ impl Pace {
     }
 }
 
+/// How a body comes, for who waits for the answer.
+#[derive(Debug)]
+pub(super) struct Coming {
+    began: Instant,
+    is_late: AtomicBool,
+    /// How long the client was waited for, in microseconds.
+    waited: AtomicU64,
+    /// Since when it is waited for now, in microseconds after `began`; [`NOT`] where it is not.
+    since: AtomicU64,
+}
+
+/// The client is not waited for.
+const NOT: u64 = u64::MAX;
+
+impl Coming {
+    pub(super) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            is_late: AtomicBool::new(false),
+            waited: AtomicU64::new(0),
+            since: AtomicU64::new(NOT),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(NOT - 1)
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late.load(Relaxed)
+    }
+
+    /// How long the client was waited for, until now.
+    pub(super) fn waited(&self) -> Duration {
+        let since = self.since.load(Relaxed);
+        let now = if since == NOT {
+            0
+        } else {
+            self.now().saturating_sub(since)
+        };
+        Duration::from_micros(self.waited.load(Relaxed).saturating_add(now))
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.since.load(Relaxed) != NOT
+    }
+
+    fn wait(&self) {
+        self.since.store(self.now(), Relaxed);
+    }
+
+    fn end_wait(&self) {
+        let since = self.since.swap(NOT, Relaxed);
+        if since != NOT {
+            self.waited
+                .fetch_add(self.now().saturating_sub(since), Relaxed);
+        }
+    }
+}
+
 /// A request's body that ends with an error when it comes too slowly.
 ///
 /// Only the time counts in which somebody waits for it. One that is there needs no timer.
@@ -45,11 +106,8 @@ impl Pace {
 pub(super) struct Paced {
     body: Body,
     pace: Pace,
-    is_late: Arc<AtomicBool>,
+    coming: Arc<Coming>,
     bytes: u64,
-    /// How long it was waited for, in all.
-    waited: Duration,
-    since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -59,15 +117,12 @@ pub(super) struct Paced {
 struct Late;
 
 impl Paced {
-    /// `is_late` is set when it is too late.
-    pub(super) fn new(body: Body, pace: Pace, is_late: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(body: Body, pace: Pace, coming: Arc<Coming>) -> Self {
         Self {
             body,
             pace,
-            is_late,
+            coming,
             bytes: 0,
-            waited: Duration::ZERO,
-            since: None,
             timer: None,
         }
     }
@@ -78,14 +133,14 @@ impl Paced {
             return self.pace.stall;
         };
         let all = GRACE.saturating_add(Duration::from_secs(seconds));
-        all.saturating_sub(self.waited).min(self.pace.stall)
+        all.saturating_sub(self.coming.waited())
+            .min(self.pace.stall)
     }
 
     fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.since.is_none() {
-            let now = Instant::now();
-            let deadline = now + self.patience();
-            self.since = Some(now);
+        if !self.coming.is_waited_for() {
+            let deadline = Instant::now() + self.patience();
+            self.coming.wait();
             match &mut self.timer {
                 Some(timer) => timer.as_mut().reset(deadline),
                 None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
@@ -106,18 +161,16 @@ impl HttpBody for Paced {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.is_late.load(Ordering::Relaxed) {
+        if self.coming.is_late() {
             return Poll::Ready(Some(Err(axum::Error::new(Late))));
         }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
             return self.poll_late(context).map(|()| {
-                self.is_late.store(true, Ordering::Relaxed);
+                self.coming.is_late.store(true, Relaxed);
                 Some(Err(axum::Error::new(Late)))
             });
         };
-        if let Some(since) = self.since.take() {
-            self.waited += since.elapsed();
-        }
+        self.coming.end_wait();
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -132,5 +185,11 @@ impl HttpBody for Paced {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        self.coming.end_wait();
     }
 }

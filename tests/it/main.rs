@@ -40,6 +40,7 @@ mod connections;
 mod connections_room;
 mod connections_shapes;
 mod connections_slow;
+mod connections_stuck;
 mod container;
 mod crash;
 mod damage;

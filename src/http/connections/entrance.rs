@@ -20,12 +20,13 @@ use axum::http::StatusCode;
 use axum::http::Version;
 use axum::http::header;
 use axum::response::Response;
-use hyper::body::Frame;
 use hyper::body::Incoming;
-use hyper::body::SizeHint;
 use tower::Service;
 
+use crate::http::connections::body::Answer;
+use crate::http::connections::body::Coming;
 use crate::http::connections::pulse::InHand;
+use crate::http::connections::pulse::Offer;
 use crate::http::connections::pulse::Pulse;
 
 /// What answers the requests of one connection: a clone of `service` for each, with the client's address beside it.
@@ -49,10 +50,14 @@ where
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let in_hand = InHand::new(&self.pulse);
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::new(Coming::new(body, &self.pulse)),
+        });
+        let is_http2 = request.version() == Version::HTTP_2;
         let is_tunnel = *request.method() == Method::CONNECT;
         let asks = is_tunnel || request.headers().contains_key(header::UPGRADE);
-        if request.version() == Version::HTTP_2 {
+        if is_http2 {
             join_cookies(request.headers_mut());
         }
         request.extensions_mut().insert(ConnectInfo(self.peer));
@@ -60,6 +65,7 @@ where
             future: self.service.clone().call(request),
             in_hand: Some(in_hand),
             upgrade: (asks, is_tunnel),
+            is_http2,
             pulse: Arc::clone(&self.pulse),
         }
     }
@@ -88,6 +94,7 @@ pub(super) struct Answering<F> {
     in_hand: Option<InHand>,
     /// Whether the request asks for an upgrade, and whether by `CONNECT`.
     upgrade: (bool, bool),
+    is_http2: bool,
     pulse: Arc<Pulse>,
 }
 
@@ -111,37 +118,7 @@ where
             }
         }
         let in_hand = self.in_hand.take();
-        Poll::Ready(Ok(response.map(|body| Answer { body, in_hand })))
-    }
-}
-
-/// The body of an answer, whose request is in hand until it is sent.
-#[derive(Debug)]
-pub(super) struct Answer {
-    body: Body,
-    in_hand: Option<InHand>,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(None | Some(Err(_))) = &frame {
-            self.in_hand = None;
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let offer = self.is_http2.then(|| Offer::new(&self.pulse));
+        Poll::Ready(Ok(response.map(|body| Answer::new(body, in_hand, offer))))
     }
 }

@@ -4,6 +4,7 @@
 //! connection is doing, [`table`] looks at all of them: twice a second for those that take too long, and for who has
 //! to go when another one comes and there is no room. There is no timer of a request's or a connection's own.
 
+mod body;
 mod entrance;
 mod framing;
 mod limits;

@@ -14,9 +14,13 @@ use crate::http::connections::limits::Limits;
 use crate::http::connections::pulse::Order;
 use crate::http::connections::pulse::Pulse;
 use crate::http::connections::pulse::Standing;
+use crate::http::connections::pulse::milliseconds;
 
 /// A client that has taken no byte for so long may have to go where there is no room.
 const UNREAD: Duration = Duration::from_secs(5);
+
+/// Where all were busy, one more is refused for so long before they are looked at again.
+const LOOK_AGAIN_MS: u64 = 20;
 
 /// What is on its way when the server stops may still arrive.
 const LAST_HEAD: Duration = Duration::from_millis(500);
@@ -38,6 +42,9 @@ struct Rows {
     all: HashMap<u64, Row>,
     /// How many of each network, but those that many visitors come by.
     networks: HashMap<IpAddr, usize>,
+    /// When all were busy, and when all of a network, in milliseconds; 0 where it was never.
+    all_busy_at: u64,
+    busy_at: Option<(IpAddr, u64)>,
 }
 
 #[derive(Debug)]
@@ -63,6 +70,11 @@ impl Table {
         })
     }
 
+    /// As a [`Pulse`] counts it.
+    fn now(&self) -> u64 {
+        milliseconds(self.zero)
+    }
+
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,14 +83,15 @@ impl Table {
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let is_shared = self.limits.is_shared(address);
         let network = (!is_shared).then(|| network(address));
+        let now = self.now();
         let mut rows = self.rows();
         if let Some(network) = network {
             let of_it = rows.networks.get(&network).copied().unwrap_or_default();
-            if of_it >= self.limits.share_max && !rows.make_room(Some(network)) {
+            if of_it >= self.limits.share_max && !rows.make_room(Some(network), now) {
                 return None;
             }
         }
-        if rows.all.len() >= self.limits.connections_max && !rows.make_room(None) {
+        if rows.all.len() >= self.limits.connections_max && !rows.make_room(None, now) {
             return None;
         }
         let pulse = Arc::new(Pulse::new(self.zero));
@@ -102,28 +115,42 @@ impl Table {
 
     /// Has some go, where the system has no room.
     pub(super) fn shed(&self) {
-        self.rows().make_room(None);
+        self.rows().make_room(None, self.now());
     }
 
     /// Ends those that have taken longer than they may; `stopped` is how long ago the server was told to stop.
     pub(super) fn sweep(&self, stopped: Option<Duration>) {
+        let now = self.now();
         for row in self.rows().all.values() {
-            let (standing, age) = row.pulse.standing();
-            let is_late = stopped.is_some_and(|stopped| stopped > LAST_HEAD);
-            let idle = self.limits.idle_of(row.network.is_none());
-            let order = match standing {
-                Standing::Unread if age > self.limits.unread => Order::Close,
-                // The body of a request has a time of its own.
-                _ if row.pulse.is_in_hand() => Order::GoOn,
-                // Who speaks HTTP/2 is told first.
-                Standing::Idle if is_late || age > idle + GOODBYE => Order::Close,
-                Standing::Idle if age > idle => Order::Finish,
-                Standing::Begun if is_late || age > self.limits.head => Order::Close,
-                _ => Order::GoOn,
-            };
+            let order = self.order(row, now, stopped);
             if order != Order::GoOn {
                 row.pulse.tell(order);
             }
+        }
+    }
+
+    fn order(&self, row: &Row, now: u64, stopped: Option<Duration>) -> Order {
+        let (standing, age) = row.pulse.standing(now);
+        let is_late = stopped.is_some_and(|stopped| stopped > LAST_HEAD);
+        let is_shared = row.network.is_none();
+        let idle = self.limits.idle_of(is_shared);
+        let is_unread = || {
+            let longest = row.pulse.longest_given(now);
+            longest.is_some_and(|longest| longest > self.limits.unread)
+        };
+        match standing {
+            Standing::Unread if age > self.limits.unread => Order::Close,
+            // A proxy's other visitors, who share the connection, are not cut off with the one who does not read.
+            Standing::Unread if is_unread() && (!is_shared || age > UNREAD) => Order::Close,
+            _ if is_unread() && is_shared => Order::Finish,
+            _ if is_unread() => Order::Close,
+            // The body of a request has a time of its own.
+            _ if row.pulse.is_in_hand() => Order::GoOn,
+            // Who speaks HTTP/2 is told first.
+            Standing::Idle if is_late || age > idle + GOODBYE => Order::Close,
+            Standing::Idle if age > idle => Order::Finish,
+            Standing::Begun if is_late || age > self.limits.head => Order::Close,
+            _ => Order::GoOn,
         }
     }
 
@@ -140,21 +167,29 @@ impl Table {
 }
 
 impl Rows {
-    /// Has some connections go, of one network or of all: idle ones first, then those that have not sent a request,
-    /// then those that read no answer; of each kind, the oldest. Says whether there were any.
+    /// Has some connections go, of one network or of all: idle ones first, then those that have not sent a head, those
+    /// whose body is waited for, and those that read no answer; of each kind, the one that has done nothing for longest.
+    /// Says whether there were any.
     ///
-    /// A few at once: looking at all of them is not cheap.
-    fn make_room(&mut self, network: Option<IpAddr>) -> bool {
+    /// A few at once: looking at all of them is not cheap. Where all were busy, nobody looks again at once.
+    fn make_room(&mut self, network: Option<IpAddr>, now: u64) -> bool {
+        let of_all = self.all_busy_at;
+        let of_it = self.busy_at.filter(|(it, _)| Some(*it) == network);
+        let of_it = of_it.map_or(0, |(_, at)| at);
+        let last = of_all.max(of_it);
+        if last > 0 && last + LOOK_AGAIN_MS > now {
+            return false;
+        }
         let mut found: Vec<(Standing, Duration, u64)> = self
             .all
             .iter()
             .filter(|(_, row)| network.is_none() || row.network == network)
             .filter_map(|(id, row)| {
-                let (standing, age) = row.pulse.standing();
+                let (standing, age) = row.pulse.standing(now);
                 let may_go = match standing {
                     Standing::Busy => false,
                     Standing::Unread => age > UNREAD,
-                    Standing::Idle | Standing::Begun => true,
+                    Standing::Idle | Standing::Begun | Standing::Sends => true,
                 };
                 may_go.then_some((standing, age, *id))
             })
@@ -172,6 +207,12 @@ impl Rows {
         for (_, _, id) in &found {
             if let Some(row) = self.remove(*id) {
                 row.pulse.tell(Order::Close);
+            }
+        }
+        if found.is_empty() {
+            match network {
+                Some(network) => self.busy_at = Some((network, now)),
+                None => self.all_busy_at = now,
             }
         }
         !found.is_empty()
