@@ -50,9 +50,12 @@ where
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let in_hand = InHand::new(&self.pulse);
-        let mut request = request.map(|body| match body.is_end_stream() {
-            true => Body::empty(),
-            false => Body::new(Coming::new(body, &self.pulse)),
+        let mut request = request.map(|body| {
+            if body.is_end_stream() {
+                Body::empty()
+            } else {
+                Body::new(Coming::new(body, &self.pulse))
+            }
         });
         let is_http2 = request.version() == Version::HTTP_2;
         let is_tunnel = *request.method() == Method::CONNECT;
