@@ -1,7 +1,6 @@
 //! How a request arrives: who sends it, and what the layers of single routes need to know of it and of the site.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -26,6 +25,7 @@ use crate::http::Pages;
 use crate::http::Settings;
 use crate::http::error::REQUEST_ID;
 use crate::http::proxies::Proxies;
+use crate::http::upload::Place;
 
 /// In a request's extensions: how it came, before any router took a part of its path away, and the site's cache.
 ///
@@ -41,8 +41,8 @@ pub(super) struct Arrival {
 /// What of a site such layers use.
 #[derive(Clone, Debug)]
 pub(super) struct Handles {
-    /// The folder of the database, where uploads wait; `None` where only a cache is known.
-    pub(super) folder: Option<Arc<Path>>,
+    /// Where uploads wait, in the folder of the database; `None` where only a cache is known.
+    pub(super) place: Option<Place>,
     pub(super) cache: Cache,
     pub(super) pages: Pages,
     pub(super) clock: Clock,

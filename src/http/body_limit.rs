@@ -22,7 +22,11 @@ use crate::database::BoxError;
 ///
 /// The layer of `tower-http` cannot do that: it is around all routes, and does not know yet which one is asked for.
 #[derive(Clone, Debug)]
-pub(super) struct BodyLimit(Arc<AtomicUsize>);
+pub(super) struct BodyLimit {
+    bytes_max: Arc<AtomicUsize>,
+    /// What the settings say.
+    site: usize,
+}
 
 impl BodyLimit {
     /// Puts a limit around the body of a request.
@@ -30,14 +34,22 @@ impl BodyLimit {
         if request.body().is_end_stream() {
             return request;
         }
-        let limit = Self(Arc::new(AtomicUsize::new(bytes_max)));
+        let limit = Self {
+            bytes_max: Arc::new(AtomicUsize::new(bytes_max)),
+            site: bytes_max,
+        };
         request.extensions_mut().insert(limit.clone());
         request.map(|body| Body::new(Bounded::Unread(Some(body), limit)))
     }
 
     /// Sets another limit.
     pub(super) fn set(&self, bytes_max: usize) {
-        self.0.store(bytes_max, Ordering::Relaxed);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// Takes back what a layer has set beyond the settings.
+    pub(super) fn lower_to_sites(&self) {
+        self.bytes_max.fetch_min(self.site, Ordering::Relaxed);
     }
 }
 
@@ -50,7 +62,7 @@ enum Bounded {
 impl Bounded {
     /// The body within its limit. One that says how long it is, and is too long, is not read at all.
     fn read(body: Body, limit: &BodyLimit) -> Limited<Body> {
-        let bytes_max = limit.0.load(Ordering::Relaxed);
+        let bytes_max = limit.bytes_max.load(Ordering::Relaxed);
         let is_over = usize::try_from(body.size_hint().lower()).is_ok_and(|said| said > bytes_max);
         if is_over {
             // A byte over a limit of none gives the error that axum's extractors know.

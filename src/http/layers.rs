@@ -51,6 +51,8 @@ use crate::http::error::text;
 use crate::http::gate::Gate;
 use crate::http::health;
 use crate::http::nonce;
+use crate::http::upload::Place;
+use crate::http::upload::Room;
 use crate::replication::Replica;
 
 /// Puts the framework's routes beside a site's, and the layers around both.
@@ -65,7 +67,10 @@ pub fn router(
 ) -> Router {
     let (own, look) = own(settings, errors);
     let site = Handles {
-        folder: Some(files::folder(database.path()).into()),
+        place: Some(Place {
+            folder: files::folder(database.path()).into(),
+            room: Room::new(settings.uploads_bytes_max),
+        }),
         cache: cache.clone(),
         pages: Pages::of(cache),
         clock: database.clock().clone(),

@@ -19,6 +19,7 @@ use crate::database::Database;
 use crate::database::Transaction;
 use crate::http::Error;
 use crate::http::Result;
+use crate::http::SESSION_COOKIES;
 use crate::http::arrival::Arrival;
 use crate::http::form::Pairs;
 use crate::http::nonce;
@@ -38,9 +39,6 @@ const ANSWERS_MAX: i64 = 10_000;
 
 /// So many are deleted with each that is added, which is more than come.
 const PRUNED_MAX: i64 = 20;
-
-/// The cookies that say whose form it is. They change when somebody signs in.
-const SESSIONS: [&str; 2] = ["__Host-session", "session"];
 
 /// The key of a form, for its hidden field: `<input type="hidden" name="_once" value="{{ key }}">`.
 ///
@@ -233,7 +231,8 @@ impl Print {
                     let rest = pair.strip_prefix(name.as_bytes());
                     rest.is_some_and(|rest| rest.starts_with(b"="))
                 };
-                if SESSIONS.iter().any(|name| is_session(name)) {
+                // They say whose form it is, and change when somebody signs in.
+                if SESSION_COOKIES.iter().any(|name| is_session(name)) {
                     print.add(pair);
                 }
             }

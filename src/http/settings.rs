@@ -49,6 +49,10 @@ pub struct Settings {
     pub request_timeout_ms: u64,
     /// The largest request body, in bytes; 1 MiB by default, 1 KiB to 1 GiB.
     pub body_bytes_max: usize,
+    /// How many bytes of files may be on their way at once; 1 GiB by default, 1 MiB to 1 TiB.
+    ///
+    /// They wait in the folder of the database, which could write nothing if they filled its disk.
+    pub uploads_bytes_max: u64,
     /// How long the whole shutdown may take, in milliseconds; 10 000 by default, 100 to 600 000.
     pub stop_ms: u64,
     /// Whether it is the environment `development`, in which every host is taken and https is not asked for.
@@ -137,6 +141,11 @@ impl Section for Settings {
         problems.range("uri_bytes_max", self.uri_bytes_max, 256..=65_534);
         problems.range("request_timeout_ms", self.request_timeout_ms, 1..=3_600_000);
         problems.range("body_bytes_max", self.body_bytes_max, 1024..=1 << 30);
+        problems.range(
+            "uploads_bytes_max",
+            self.uploads_bytes_max,
+            1 << 20..=1 << 40,
+        );
         problems.range("stop_ms", self.stop_ms, 100..=600_000);
     }
 }

@@ -132,5 +132,6 @@ mod start_signals;
 mod stats;
 mod tidy;
 mod upload;
+mod upload_room;
 mod wal;
 mod work;

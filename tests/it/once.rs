@@ -179,6 +179,13 @@ async fn a_key_is_for_one_form_of_one_session() {
         ("/orders", vec![form], "tea"),
         ("/orders", vec![form, "cookie: __Host-session=bob"], "tea"),
         ("/orders", vec![form, "cookie: session=ann"], "tea"),
+        // Almost signed in, by the same session.
+        (
+            "/orders",
+            vec![form, session, "cookie: __Host-second=ann"],
+            "tea",
+        ),
+        ("/orders", vec![form, session, "cookie: second=ann"], "tea"),
     ] {
         let answer = site.ask("POST", path, &headers, body(item)).await;
         assert_eq!(answer.status, 422, "{path} {headers:?} {item}");

@@ -28,7 +28,7 @@ use crate::support::raw::Raw;
 use crate::support::served::Served;
 use crate::support::waiting::wait_for;
 
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01";
+pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Deserialize, Validate)]
@@ -103,14 +103,14 @@ fn routes() -> Router<Context> {
 }
 
 /// A picture of so many bytes.
-fn picture(bytes: usize) -> Vec<u8> {
+pub(crate) fn picture(bytes: usize) -> Vec<u8> {
     let mut picture = PNG.to_vec();
     picture.resize(bytes, 7);
     picture
 }
 
 /// The names of the files in a folder, without SQLite's.
-fn left(folder: &Path) -> Vec<String> {
+pub(crate) fn left(folder: &Path) -> Vec<String> {
     let names = folder.read_dir().unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names
@@ -282,7 +282,7 @@ async fn a_connection_that_is_cut_leaves_nothing() {
 }
 
 /// How many files of a folder a process has open that have no name any more.
-fn open_and_gone(process: u32, folder: &Path) -> usize {
+pub(crate) fn open_and_gone(process: u32, folder: &Path) -> usize {
     let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
     let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
     let targets = targets.filter(|target| target.starts_with(folder));

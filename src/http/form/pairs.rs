@@ -49,12 +49,17 @@ pub(in crate::http) fn add(pairs: &mut Pairs, name: String, value: String) -> Re
     if pairs.len() >= FIELDS_MAX {
         return too_large(format!("A form has at most {FIELDS_MAX} fields."));
     }
-    if name.len() > NAME_BYTES_MAX {
-        return too_large(format!(
-            "The name of a field has at most {NAME_BYTES_MAX} bytes."
-        ));
-    }
+    check_name(&name)?;
     pairs.push((name, value));
+    Ok(())
+}
+
+/// Refuses a name that is too long (413).
+pub(in crate::http) fn check_name(name: &str) -> Result<()> {
+    if name.len() > NAME_BYTES_MAX {
+        let text = format!("The name of a field has at most {NAME_BYTES_MAX} bytes.");
+        return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! `multipart/form-data`: fields, and files where the route takes them, as they come.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -21,11 +20,13 @@ use multer::Multipart;
 use crate::database::BoxError;
 use crate::http::Error;
 use crate::http::Result;
+use crate::http::body_limit::BodyLimit;
 use crate::http::form::Errors;
 use crate::http::form::Pairs;
 use crate::http::form::pairs;
 use crate::http::form::pairs::FIELDS_MAX;
 use crate::http::form::too_large;
+use crate::http::upload::Place;
 use crate::http::upload::Receiving;
 use crate::http::upload::Rules;
 use crate::http::upload::UploadedFile;
@@ -33,12 +34,12 @@ use crate::http::upload::UploadedFile;
 /// Bytes of the head of a part: a name, a file's name and a media type.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// Bytes of all fields beside files; without files the body's own limit is there.
+/// Bytes of all fields beside files; without files the site's own limit for bodies is there.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// What a form of parts may have.
 pub(in crate::http) struct Parts {
-    rules: Option<(Arc<Rules>, Arc<Path>)>,
+    rules: Option<(Arc<Rules>, Place)>,
 }
 
 impl Parts {
@@ -47,10 +48,10 @@ impl Parts {
         Self { rules: None }
     }
 
-    /// Files as well, by these rules, and kept in this folder while the request lasts.
-    pub(in crate::http) fn files(rules: Arc<Rules>, folder: Arc<Path>) -> Self {
+    /// Files as well, by these rules, and kept in this place while the request lasts.
+    pub(in crate::http) fn files(rules: Arc<Rules>, place: Place) -> Self {
         Self {
-            rules: Some((rules, folder)),
+            rules: Some((rules, place)),
         }
     }
 }
@@ -72,6 +73,12 @@ pub(in crate::http) async fn multipart(
     boundary: &str,
     parts: Parts,
 ) -> Result<Taken> {
+    if parts.rules.is_none()
+        && let Some(limit) = request.extensions().get::<BodyLimit>()
+    {
+        // A layer for files may be around the route: what is no file is not to fill the memory.
+        limit.lower_to_sites();
+    }
     let head = Arc::new(AtomicUsize::new(0));
     let body = Pieces::new(request.into_body(), Arc::clone(&head));
     let mut multipart = Multipart::new(body, boundary);
@@ -90,7 +97,7 @@ pub(in crate::http) async fn multipart(
         }
         match (field.file_name(), &parts.rules) {
             (None, _) => taken.field(field, parts.rules.is_some()).await?,
-            (Some(_), Some((rules, folder))) => taken.file(field, rules, folder).await?,
+            (Some(_), Some((rules, place))) => taken.file(field, rules, place).await?,
             (Some(_), None) => no_file(field).await?,
         }
     }
@@ -124,13 +131,13 @@ impl Taken {
         &mut self,
         mut field: Field<'_>,
         rules: &Arc<Rules>,
-        folder: &Path,
+        place: &Place,
     ) -> Result<()> {
-        let name = pairs::plain(name(&field, self.parts)?.into_bytes(), self.parts)?;
+        let name = name(&field, self.parts)?;
         let file_name = field.file_name().unwrap_or_default().to_owned();
-        let mut file = Receiving::new(&name, &file_name, Arc::clone(rules));
+        let mut file = Receiving::new(&name, &file_name, Arc::clone(rules), place.room.clone());
         while let Some(bytes) = field.chunk().await.map_err(unreadable)? {
-            file.take(&bytes, folder).await?;
+            file.take(&bytes, &place.folder).await?;
         }
         if !file.is_chosen() {
             return Ok(());
@@ -164,6 +171,7 @@ fn name(field: &Field<'_>, number: usize) -> Result<String> {
         let text = format!("What was sent cannot be read: field {number} has no name.");
         Error::new(StatusCode::BAD_REQUEST, text)
     })?;
+    pairs::check_name(name)?;
     pairs::plain(name.as_bytes().to_vec(), number)
 }
 

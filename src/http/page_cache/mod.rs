@@ -162,7 +162,7 @@ impl PageCache {
     #[must_use]
     pub fn cache(mut self, cache: Cache) -> Self {
         self.rules().handles = Some(Handles {
-            folder: None,
+            place: None,
             pages: Pages::of(&cache),
             cache,
             clock: Clock::system(),

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use crate::database::files;
 use crate::http::Error;
 use crate::http::Result;
 use crate::http::upload::not_stored;
+use crate::http::upload::room::Held;
 
 /// Characters of a name that is shown.
 const NAME_CHARS_MAX: usize = 100;
@@ -28,13 +28,15 @@ pub struct UploadedFile {
     size: usize,
     digest: Digest,
     file: Arc<File>,
+    /// Given back when the file is gone, after it.
+    _held: Held,
 }
 
 impl UploadedFile {
     pub(super) fn new(
         (field, name): (String, &str),
         media: &'static str,
-        (file, size): (File, usize),
+        (file, size, held): (File, usize, Held),
         digest: Digest,
     ) -> Self {
         Self {
@@ -44,6 +46,7 @@ impl UploadedFile {
             size,
             digest,
             file: Arc::new(file),
+            _held: held,
         }
     }
 
@@ -96,6 +99,8 @@ impl UploadedFile {
 
     /// Puts it on the disk under this path, in place of what is there: as a whole or not at all.
     ///
+    /// Of two at once for one path one is there in the end. A kill may leave a part in a file named `….new` beside it.
+    ///
     /// It is not copied to a bucket there. The path is the site's to choose, never from [`name`](Self::name).
     ///
     /// # Errors
@@ -107,7 +112,8 @@ impl UploadedFile {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Does on a thread of its own what may wait for the disk.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -116,35 +122,28 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// By way of `<path>.new`, of which a part may be left by a kill; the next one of the name removes it.
+/// By way of a file of its own beside the path, `<name>.<random>.new`, for there may be two at once.
 fn copy(file: &File, path: &Path) -> io::Result<()> {
     const PIECE: usize = 64 << 10;
-    let new = path.with_added_extension("new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = File::options();
-    let to = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    let write = || {
-        let (mut piece, mut at) = (vec![0; PIECE], 0);
-        loop {
-            let read = file.read_at(&mut piece, at)?;
-            if read == 0 {
-                return to.sync_all();
-            }
-            to.write_all_at(&piece[..read], at)?;
-            at += read as u64;
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    // Only its owner may read it, and it is removed where this ends before it has its name.
+    let new = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".new")
+        .tempfile_in(files::folder(path))?;
+    let to = new.as_file();
+    let (mut piece, mut at) = (vec![0; PIECE], 0);
+    loop {
+        let read = file.read_at(&mut piece, at)?;
+        if read == 0 {
+            break;
         }
-    };
-    let named = write().and_then(|()| std::fs::rename(&new, path));
-    named.inspect_err(|_| {
-        let _ = std::fs::remove_file(&new);
-    })?;
+        to.write_all_at(&piece[..read], at)?;
+        at += read as u64;
+    }
+    to.sync_all()?;
+    new.persist(path).map_err(|error| error.error)?;
     files::sync_folder(files::folder(path))
 }
 

@@ -4,6 +4,7 @@ mod content;
 mod download;
 mod file;
 mod receiving;
+mod room;
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -36,6 +37,14 @@ pub use self::download::Download;
 pub use self::file::UploadedFile;
 
 pub(super) use self::receiving::Receiving;
+pub(super) use self::room::Room;
+
+/// Where files are while they are on their way, and how much room is there.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) folder: Arc<Path>,
+    pub(super) room: Room,
+}
 
 const MIB: usize = 1 << 20;
 
@@ -77,7 +86,9 @@ const BESIDE: usize = MIB;
 /// # let _ = routes;
 /// ```
 ///
-/// The body's limit for these routes is what this layer says, in place of `server.body_bytes_max`.
+/// The body's limit for these routes is what this layer says, in place of `server.body_bytes_max`; for a [`Form`] among
+/// them, which takes no files, it is not raised. Files of all requests together may take `server.uploads_bytes_max`
+/// until their handlers are done with them; beyond it the answer is 503.
 #[derive(Clone, Debug)]
 pub struct Uploads(Arc<Rules>);
 
@@ -265,8 +276,8 @@ impl<S: Send + Sync, T> FromRequest<S> for Upload<T> {
         let mut print = Print::of(&request);
         let taken = match form::media(request.headers()) {
             Media::Multipart(boundary) => {
-                let (rules, folder) = rules(&request)?;
-                form::multipart(request, &boundary, Parts::files(rules, folder)).await?
+                let (rules, place) = rules(&request)?;
+                form::multipart(request, &boundary, Parts::files(rules, place)).await?
             }
             Media::Urlencoded => form::Taken::fields(form::urlencoded(request, state).await?),
             Media::Other => return Err(form::not_a_form()),
@@ -284,13 +295,13 @@ impl<S: Send + Sync, T> FromRequest<S> for Upload<T> {
     }
 }
 
-fn rules(request: &Request) -> Result<(Arc<Rules>, Arc<Path>), Error> {
+fn rules(request: &Request) -> Result<(Arc<Rules>, Place), Error> {
     let extensions = request.extensions();
     let rules = extensions.get::<Arc<Rules>>().cloned();
     let arrival = extensions.get::<Arrival>();
-    let folder = arrival.and_then(|arrival| arrival.site.as_ref()?.folder.clone());
-    match (rules, folder) {
-        (Some(rules), Some(folder)) => Ok((rules, folder)),
+    let place = arrival.and_then(|arrival| arrival.site.as_ref()?.place.clone());
+    match (rules, place) {
+        (Some(rules), Some(place)) => Ok((rules, place)),
         (None, _) => Err(Error::internal(
             "a handler takes an `Upload` on a route without the layer `Uploads`",
         )),

@@ -10,7 +10,10 @@ use crate::http::Result;
 use crate::http::upload::Rules;
 use crate::http::upload::UploadedFile;
 use crate::http::upload::content::Content;
+use crate::http::upload::file::blocking;
 use crate::http::upload::not_stored;
+use crate::http::upload::room::Held;
+use crate::http::upload::room::Room;
 
 /// A file of which the end is not there yet.
 pub(in crate::http) struct Receiving {
@@ -23,10 +26,12 @@ pub(in crate::http) struct Receiving {
     digest: digest::Context,
     /// Why it is not taken; what comes of it then is dropped.
     refused: Option<String>,
+    /// After the file, so that it is given back when that is gone.
+    held: Held,
 }
 
 impl Receiving {
-    pub(in crate::http) fn new(field: &str, name: &str, rules: Arc<Rules>) -> Self {
+    pub(in crate::http) fn new(field: &str, name: &str, rules: Arc<Rules>, room: Room) -> Self {
         Self {
             rules,
             field: field.to_owned(),
@@ -36,6 +41,7 @@ impl Receiving {
             content: Content::default(),
             digest: digest::Context::new(&digest::SHA256),
             refused: None,
+            held: room.hold(),
         }
     }
 
@@ -54,6 +60,7 @@ impl Receiving {
         } else if !self.content.look(bytes, &self.rules.types) {
             self.refuse(self.rules.wrong_type());
         } else {
+            self.held.take(bytes.len())?;
             self.digest.update(bytes);
             self.write(bytes, folder).await?;
         }
@@ -65,7 +72,8 @@ impl Receiving {
             Some(file) => file,
             empty => {
                 // Without a name: when nobody has it open any more it is gone, also after a kill.
-                let file = tempfile::tempfile_in(folder).map_err(not_stored)?;
+                let folder = folder.to_owned();
+                let file = blocking(move || tempfile::tempfile_in(folder)).await?;
                 empty.insert(tokio::fs::File::from_std(file))
             }
         };
@@ -75,6 +83,7 @@ impl Receiving {
     fn refuse(&mut self, why: String) {
         self.refused = Some(why);
         self.file = None;
+        self.held.give_back();
     }
 
     /// The file, or why it is not taken.
@@ -95,7 +104,7 @@ impl Receiving {
         Ok(Ok(UploadedFile::new(
             (self.field, &self.name),
             media,
-            (file, size),
+            (file, size, self.held),
             digest,
         )))
     }
