@@ -32,6 +32,11 @@ impl Cookies {
         }
     }
 
+    /// Whether they are for https alone.
+    pub(super) fn is_secure(self) -> bool {
+        self.is_secure
+    }
+
     pub(super) fn name(self, cookie: Cookie) -> &'static str {
         let [session, host_session, second, host_second] = SESSION_COOKIES;
         match (cookie, self.is_secure) {

@@ -322,3 +322,26 @@ async fn a_test_of_a_site_signs_in_without_a_page() {
     assert_eq!(browser.get("/hello").await.body, MEMBER);
     assert!(people.accounts.open_session(99).await.is_err());
 }
+
+#[tokio::test]
+async fn who_would_not_stay_signed_in_is_told_why() {
+    let is_told = async |variables: &[(&str, &str)], host: &str, proto: &str| {
+        let people = People::with(Auth::default(), routes(), variables).await;
+        let mut browser = people.browser();
+        browser.address = Some(([10, 0, 0, 1], 7).into());
+        let request = Request::get("/account/sign-in")
+            .header("host", host)
+            .header("x-forwarded-proto", proto)
+            .header("x-forwarded-for", "192.0.2.7");
+        let page = browser.send(request, String::new()).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        page.body.contains("without https")
+    };
+    let production = [("HOUSEBOAT_ENV", "production")];
+    assert!(is_told(&production, "192.0.2.7:8000", "http").await);
+    assert!(is_told(&production, "site.test", "http").await);
+    assert!(!is_told(&production, "site.test", "https").await);
+    // Where browsers keep it all the same, or where it is not for https alone.
+    assert!(!is_told(&production, "localhost:8000", "http").await);
+    assert!(!is_told(&[], "site.test", "http").await);
+}

@@ -58,7 +58,7 @@ pub(super) async fn show(
         token,
         ..Create::default()
     };
-    form(&accounts, entered, Errors::default())
+    form((&accounts, &client), entered, Errors::default())
 }
 
 async fn holds(accounts: &Accounts, client: &Client, token: &str) -> http::Result<Key> {
@@ -80,19 +80,29 @@ pub(super) async fn create(
     let key = holds(&accounts, &client, &entered.token).await?;
     let (email, name, password) = match check(&entered, accounts.site()) {
         Ok(checked) => checked,
-        Err(errors) => return form(&accounts, entered, errors),
+        Err(errors) => return form((&accounts, &client), entered, errors),
     };
     let hash = accounts.hasher().hash(password).await?;
     let first = First { email, name, hash };
     let old = visit.key();
-    match accounts.found(key, first, &Asking { client, old }).await? {
+    match accounts
+        .found(
+            key,
+            first,
+            &Asking {
+                client: client.clone(),
+                old,
+            },
+        )
+        .await?
+    {
         Founded::Session(ticket) => {
             let response = pages::entered(&accounts, &Entered::Session(ticket), "");
             response.ok_or_else(gone)
         }
         Founded::Taken => {
             let errors = Errors::one("email", "Somebody has an account with this address.");
-            form(&accounts, entered, errors)
+            form((&accounts, &client), entered, errors)
         }
         Founded::Gone => Err(gone()),
     }
@@ -119,14 +129,18 @@ fn check(entered: &Create, site: &str) -> Result<(Email, String, Password), Erro
     }
 }
 
-fn form(accounts: &Accounts, entered: Create, errors: Errors) -> http::Result<Response> {
+fn form(
+    (accounts, client): (&Accounts, &Client),
+    entered: Create,
+    errors: Errors,
+) -> http::Result<Response> {
     let status = if errors.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
     let page = FirstPage {
-        frame: Frame::of(accounts),
+        frame: Frame::before(accounts, client),
         token: entered.token,
         email: entered.email,
         name: entered.name,

@@ -24,6 +24,7 @@ use axum::routing::post;
 use jiff::Timestamp;
 
 use crate::auth::accounts::Accounts;
+use crate::auth::client::Client;
 use crate::auth::cookie::Cookie;
 use crate::auth::next::encoded;
 use crate::auth::next::or_home;
@@ -39,6 +40,8 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 struct Frame {
     site: String,
     stylesheet: String,
+    /// Whether whoever signs in here would not stay so.
+    is_in_vain: bool,
 }
 
 impl Frame {
@@ -46,6 +49,15 @@ impl Frame {
         Self {
             site: accounts.site().to_owned(),
             stylesheet: assets().url("houseboat-auth.css"),
+            is_in_vain: false,
+        }
+    }
+
+    /// Of a page by which one signs in: without https the cookie would be for nothing, and nobody would know why.
+    fn before(accounts: &Accounts, client: &Client) -> Self {
+        Self {
+            is_in_vain: client.is_open && accounts.cookies().is_secure(),
+            ..Self::of(accounts)
         }
     }
 }

@@ -52,6 +52,7 @@ pub(super) struct SignIn {
 pub(super) async fn show(
     State(accounts): State<Accounts>,
     visit: Visit,
+    client: Client,
     Query(Next { next }): Query<Next>,
 ) -> http::Result<Response> {
     if visit.current().await?.is_some() {
@@ -61,7 +62,7 @@ pub(super) async fn show(
         return setting_up::page(&accounts);
     }
     form(
-        &accounts,
+        (&accounts, &client),
         SignIn {
             next,
             ..SignIn::default()
@@ -80,23 +81,34 @@ pub(super) async fn enter(
         return setting_up::page(&accounts);
     }
     let old = visit.key();
-    let asking = Asking { client, old };
+    let asking = Asking {
+        client: client.clone(),
+        old,
+    };
     let by = (entered.email.as_str(), entered.password.as_str());
     let done = accounts.sign_in(by, &asking).await?;
     match pages::entered(&accounts, &done, &entered.next) {
         Some(response) => Ok(response),
-        None => form(&accounts, entered, Errors::one("password", WRONG)),
+        None => form(
+            (&accounts, &client),
+            entered,
+            Errors::one("password", WRONG),
+        ),
     }
 }
 
-fn form(accounts: &Accounts, entered: SignIn, errors: Errors) -> http::Result<Response> {
+fn form(
+    (accounts, client): (&Accounts, &Client),
+    entered: SignIn,
+    errors: Errors,
+) -> http::Result<Response> {
     let status = if errors.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
     let page = SignInPage {
-        frame: Frame::of(accounts),
+        frame: Frame::before(accounts, client),
         email: entered.email,
         next: or_home(&entered.next).to_owned(),
         has_links: accounts.on_reset().is_some(),
