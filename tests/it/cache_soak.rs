@@ -22,7 +22,7 @@ use crate::support::twin::voice;
 use crate::support::waiting::slow;
 
 const BYTES_MAX: u64 = 64 << 20;
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 20;
 const TASKS: usize = 8;
 /// Far more than fit.
 const KEYS: usize = 1_000_000;

@@ -22,7 +22,7 @@ use crate::support::waiting::slow;
 use crate::support::waiting::wait_for;
 
 const ATTACKERS: usize = 2_000;
-const DURATION: Duration = Duration::from_secs(15);
+const DURATION: Duration = Duration::from_secs(5);
 
 /// What half of the visitors wait at most. The goal, 100 ms, is for a bench, where attackers have other threads.
 const MEDIAN_MAX: Duration = Duration::from_secs(1);
