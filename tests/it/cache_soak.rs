@@ -1,4 +1,4 @@
-//! A minute of puts at full speed: the file keeps to its bound, and nothing gets slower or larger.
+//! Puts at full speed: the file keeps to its bound, and nothing gets slower or larger.
 
 use std::fs;
 use std::path::Path;
