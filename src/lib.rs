@@ -5,6 +5,7 @@
 
 pub mod settings;
 
+mod digits;
 pub mod logs;
 pub mod shutdown;
 

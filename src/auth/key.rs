@@ -3,8 +3,9 @@
 use std::fmt;
 
 use ring::digest;
-use ring::rand::SecureRandom;
-use ring::rand::SystemRandom;
+
+use crate::digits::hex;
+use crate::digits::random;
 
 /// What is kept of a secret: its SHA-256. Who reads the database can sign in by none of them.
 ///
@@ -57,26 +58,6 @@ impl Ticket {
     pub(super) fn key(&self) -> Key {
         Key::of(self.0.as_bytes())
     }
-}
-
-/// Bytes that nobody can guess.
-pub(super) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .expect("the system has random bytes: it could not have made a connection safe without");
-    bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-
-    let mut hex = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // A string takes whatever is written to it.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
 }
 
 #[cfg(test)]

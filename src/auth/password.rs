@@ -17,7 +17,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::auth::Settings;
 use crate::auth::email::Email;
-use crate::auth::key::random;
+use crate::digits::random;
 use crate::http;
 
 /// Fewer characters are refused.

@@ -12,7 +12,7 @@ use totp_rs::Secret;
 use totp_rs::Totp;
 
 use crate::auth::key::Key;
-use crate::auth::key::random;
+use crate::digits::random;
 
 /// So many codes are made for when the device is lost.
 pub(super) const RECOVERY_CODES: usize = 10;

@@ -6,9 +6,9 @@ use std::fmt;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
-use ring::rand::SecureRandom;
-use ring::rand::SystemRandom;
 
+use crate::digits::hex;
+use crate::digits::random;
 use crate::http::personal::Personal;
 
 /// Bytes of a nonce: 128 bits, which nobody guesses in the time of one answer.
@@ -62,18 +62,7 @@ impl<S: Sync> FromRequestParts<S> for Nonce {
 
 /// A word that nobody can guess, in hexadecimal digits, which are base64 as the policy's grammar has it.
 pub(super) fn fresh() -> String {
-    use fmt::Write;
-
-    let mut bytes = [0; BYTES];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .expect("the kernel gives random numbers");
-    let mut word = String::with_capacity(BYTES * 2);
-    for byte in bytes {
-        // A string takes whatever is written to it.
-        let _ = write!(word, "{byte:02x}");
-    }
-    word
+    hex(&random::<BYTES>())
 }
 
 /// The policy of an answer with this nonce on it.

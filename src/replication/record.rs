@@ -1,14 +1,14 @@
 //! The record: who may write, and where the data is.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ring::rand::SecureRandom;
-use ring::rand::SystemRandom;
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::digits::hex;
+use crate::digits::random;
 
 /// How this program writes it; a record of another format is not touched.
 const FORMAT: u32 = 1;
@@ -69,28 +69,14 @@ impl Holder {
     #[must_use]
     pub fn new(site: &str, addresses: Vec<String>, lease: Duration, now: Timestamp) -> Self {
         Self {
-            id: random(8),
+            id: hex(&random::<8>()),
             site: site.to_owned(),
             addresses,
-            key: random(32),
+            key: hex(&random::<32>()),
             since: now,
             lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
         }
     }
-}
-
-/// So many random bytes, as hexadecimal digits.
-fn random(bytes: usize) -> String {
-    let mut random = vec![0; bytes];
-    SystemRandom::new()
-        .fill(&mut random)
-        .expect("a system without random numbers cannot run TLS either");
-    let mut text = String::with_capacity(2 * bytes);
-    for byte in random {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 impl Record {

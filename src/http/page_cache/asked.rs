@@ -155,17 +155,6 @@ pub(super) fn add_values(key: &mut String, headers: &HeaderMap, name: &HeaderNam
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-
-    let mut hex = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // A string takes whatever is written to it.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
-}
-
 /// The request that the handler gets: what is in the key, what `Vary` may name, and no more.
 pub(super) fn reduced(mut parts: Parts, rules: &Rules) -> Request {
     parts.method = Method::GET;

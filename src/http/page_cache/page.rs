@@ -17,12 +17,12 @@ use ring::digest;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::digits::hex;
 use crate::http::Error;
 use crate::http::coding::Coding;
 use crate::http::coding::compress;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::text;
-use crate::http::page_cache::asked::hex;
 use crate::http::page_cache::condition::KEPT_IN_304;
 use crate::http::page_cache::condition::is_known;
 use crate::http::page_cache::directives::age;

@@ -6,8 +6,8 @@ use ring::digest;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::digits::hex;
 use crate::http::page_cache::asked::add_values;
-use crate::http::page_cache::asked::hex;
 
 /// A place in the cache.
 #[derive(Clone, Debug)]

@@ -19,6 +19,7 @@ use ring::digest::Context;
 use ring::digest::SHA256;
 use tokio::sync::oneshot;
 
+use crate::digits::hex;
 use crate::replication::Error;
 use crate::replication::Result;
 use crate::replication::Transfer;
@@ -186,8 +187,7 @@ impl<W> Hashing<W> {
 
     fn sha256(self) -> String {
         let digest = self.context.finish();
-        let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
-        digits.collect()
+        hex(digest.as_ref())
     }
 }
 
