@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""HTTP benchmarks of the database layer, beside bare axum, sqlx, deadpool-sqlite and Bun.
+"""HTTP benchmarks of the database layer, of pages and of files, beside bare axum, nginx, sqlx, deadpool-sqlite and Bun.
 
-    python3 benches/http_load.py [--rounds 5] [--seconds 2] [--connections 1,64,256] [--only houseboat,sqlx,deadpool,bun]
+    python3 benches/http_load.py [--rounds 5] [--seconds 2] [--connections 1,64,256] [--only houseboat,nginx,sqlx,deadpool,bun]
+                                 [--work hello,page,file]
 
-Needs wrk (Debian: wrk), and npm for Bun (installed into target/bun). Every round runs every configuration once, so
+Needs wrk and nginx (Debian: wrk, nginx-light), and npm for Bun (installed into target/bun). Every round runs every configuration once, so
 that a disturbance of the machine meets all of them; what is printed are medians, ratios of the same run, and which of
 the goals it has reached.
 """
@@ -15,6 +16,7 @@ import pathlib
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -29,6 +31,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 HELLO = "request = function() return wrk.format(nil, '/hello') end\n"
 PAGE = "request = function() return wrk.format(nil, '/page') end\n"
+# The server says where its file is: ours has its content in its name.
+FILE = "request = function() return wrk.format(nil, '@FILE@') end\n"
+FILE_GZIP = "wrk.headers['Accept-Encoding'] = 'gzip'\n" + FILE
 READ = "request = function() return wrk.format(nil, '/read/' .. math.random(10000)) end\n"
 INSERT = "wrk.method = 'POST'\nrequest = function() return wrk.format(nil, '/insert/' .. math.random(10000)) end\n"
 MIX = (
@@ -38,6 +43,7 @@ MIX = (
     "end\n"
 )
 PEERS = ("sqlx", "deadpool", "bun")
+LAYERS = "houseboat, all layers"
 
 # What is run: the work, who does it, by which server, in which mode, under which load.
 Run = collections.namedtuple("Run", "work who server mode script")
@@ -50,7 +56,13 @@ RUNS = [
     *(Run("insert, FULL", who, who, "full", INSERT) for who in ("houseboat", *PEERS)),
     *(Run("half and half", who, who, "normal", MIX) for who in ("houseboat", *PEERS)),
     Run("page, kept", "houseboat", "houseboat", "normal", PAGE),
-    Run("page, kept, all layers", "houseboat", "houseboat", "site", PAGE),
+    Run("page, kept", LAYERS, "houseboat", "site", PAGE),
+    Run("page, kept", "nginx", "nginx", "normal", PAGE),
+    Run("file", "bare axum", "houseboat", "hello", FILE),
+    Run("file", LAYERS, "houseboat", "site", FILE),
+    Run("file", "nginx", "nginx", "normal", FILE),
+    Run("file, gzip", LAYERS, "houseboat", "site", FILE_GZIP),
+    Run("file, gzip", "nginx", "nginx", "normal", FILE_GZIP),
     Run("hello, all layers", "houseboat", "houseboat", "site", HELLO),
     Run("read, all layers", "houseboat", "houseboat", "site", READ),
 ]
@@ -96,6 +108,8 @@ def build(only):
             target = TARGET / f"peer-{peer}"
             run("cargo", "build", "--release", "--target-dir", str(target), cwd=ROOT / "benches/peers" / peer)
             servers[peer] = [str(target / f"release/peer-{peer}")]
+    if "nginx" in only:
+        servers["nginx"] = [sys.executable, str(ROOT / "benches/nginx.py")]
     if "bun" in only:
         run("npm", "install", "--silent", "--no-save", "--prefix", str(TARGET / "bun"), "bun")
         servers["bun"] = [str(TARGET / "bun/node_modules/.bin/bun"), str(ROOT / "benches/bun.js")]
@@ -120,7 +134,8 @@ def start(command, mode, port, folder):
 
 
 def end(server):
-    server.kill()
+    for pid in processes(server.pid):
+        os.kill(pid, signal.SIGKILL)
     server.wait()
 
 
@@ -144,9 +159,14 @@ def micros(output, percentile):
     return float(value) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
 
 
+def processes(pid):
+    """A server's process and its workers."""
+    return [pid, *map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    stats = [pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split() for one in processes(pid)]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / TICKS
 
 
 def machine_seconds():
@@ -168,13 +188,17 @@ def measure(command, one, connections, options):
     with tempfile.TemporaryDirectory(dir=TARGET) as folder:
         shutil.copytree(options.data, folder, dirs_exist_ok=True)
         server = start(command, one.mode, options.port, folder)
+        script = one.script
+        if "@FILE@" in script:
+            with urllib.request.urlopen(f"http://127.0.0.1:{options.port}/where") as answer:
+                script = script.replace("@FILE@", answer.read().decode())
         try:
             (all_before, load_before), before = machine_seconds(), cpu_seconds(server.pid)
-            rate, requests, p50, p99, errors = wrk(options.port, one.script, connections, options.seconds)
+            rate, requests, p50, p99, errors = wrk(options.port, script, connections, options.seconds)
             (all_after, load_after), cpu = machine_seconds(), cpu_seconds(server.pid) - before
             others = all_after - all_before - (load_after - load_before) - cpu
             share = max(0, others / (options.seconds * os.cpu_count()))
-            return Measured(rate, p50, p99, errors, cpu * 1e6 / requests, memory(server.pid)["VmRSS"], share)
+            return Measured(rate, p50, p99, errors, cpu * 1e6 / requests, sum(memory(one)["VmRSS"] for one in processes(server.pid)), share)
         finally:
             end(server)
 
@@ -204,10 +228,12 @@ def goals(results, is_judged):
         print(f"- {verdict}{text if is_judged else text.split(' (goal')[0]}")
 
     for work, other_work, other, least in GOALS:
-        if (other_work, other) in results:
+        if (other_work, other) in results and (work, "houseboat") in results:
             ratio = results[work, "houseboat"].rate / results[other_work, other].rate
             say(ratio >= least, f"{work} is {ratio:.2f} × {other_work} of {other} (goal: {least})")
-    mix = results["half and half", "houseboat"]
+    mix = results.get(("half and half", "houseboat"))
+    if not mix:
+        return
     spread = mix.p99 / mix.p50
     say(spread < SPREAD_MAX, f"half and half has its p99 at {spread:.1f} × the median (goal: below {SPREAD_MAX})")
     say(mix.errors == 0, f"half and half met {mix.errors} errors (goal: 0)")
@@ -219,11 +245,13 @@ def main():
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--connections", default="1,64,256")
     parser.add_argument("--port", type=int, default=8077)
-    parser.add_argument("--only", default="houseboat,sqlx,deadpool,bun")
+    parser.add_argument("--only", default="houseboat,nginx,sqlx,deadpool,bun")
+    parser.add_argument("--work", help="only works whose names begin so; hello is always one of them")
     options = parser.parse_args()
     counts = [int(count) for count in options.connections.split(",")]
     servers = build(options.only.split(","))
-    runs = [one for one in RUNS if one.server in servers]
+    works = tuple(options.work.split(",")) if options.work else ("",)
+    runs = [one for one in RUNS if one.server in servers and one.work.startswith(("hello", *works))]
     options.data = tempfile.mkdtemp(dir=TARGET)
     end(start(servers["houseboat"], "normal", options.port, options.data))
     rounds = {count: {(one.work, one.who): [] for one in runs} for count in counts}

@@ -1,6 +1,7 @@
 //! The servers that `benches/http_load.py` and `files.py` puts under load: bare axum, and axum with the database layer.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::Json;
@@ -8,7 +9,9 @@ use axum::Router;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header;
 use axum::response::Html;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::routing::post;
 use houseboat::cache::Cache;
@@ -51,6 +54,17 @@ async fn hello() -> &'static str {
 /// A page of 1 KiB, which is kept.
 async fn page() -> Html<String> {
     Html("<p>It has thirty-two bytes.</p>\n".repeat(32))
+}
+
+/// A file of 20,000 bytes, as in `nginx.py`.
+fn css() -> &'static [u8] {
+    let rules = (0..800).map(|i| format!(".c{i:04} {{ margin: {:02}px; }}\n", i * 7 % 100));
+    rules.collect::<String>().leak().as_bytes()
+}
+
+async fn css_alone() -> impl IntoResponse {
+    static CSS: LazyLock<&[u8]> = LazyLock::new(css);
+    ([(header::CONTENT_TYPE, "text/css")], *CSS)
 }
 
 fn cache_settings(database: &Database) -> houseboat::cache::Settings {
@@ -139,9 +153,11 @@ async fn main() {
         // `cargo bench` runs every bench without arguments.
         return;
     };
-    let hello_only: Router = Router::new().route("/hello", get(hello));
+    let hello_only: Router = Router::new()
+        .route("/hello", get(hello))
+        .route("/bench.css", get(css_alone));
     let router = if mode == "hello" || mode == "loop" {
-        hello_only
+        hello_only.route("/where", get(async || "/bench.css"))
     } else {
         let database = open(PathBuf::from(folder), &mode).await;
         let routes = Router::new()
@@ -155,9 +171,11 @@ async fn main() {
         if mode == "site" {
             let settings = houseboat::http::Settings::default();
             let handles = (&database, &cache, &Replica::default());
+            let assets = Assets::new(&[("css/bench.css", css())]);
+            let file = assets.url("css/bench.css");
             houseboat::http::router(
-                routes,
-                Assets::default(),
+                routes.route("/where", get(async || file)),
+                assets,
                 &settings,
                 ErrorPages::default(),
                 handles,

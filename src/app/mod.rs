@@ -315,7 +315,7 @@ impl<S: Section> App<S> {
             routes = auth::around(routes, accounts);
             assets = assets.merge(auth::assets().clone());
         }
-        assets.set_live(config.environment == "development");
+        assets.set_live(config.server.is_development);
         let assets = assets.remember(&context.database).await;
         let (database, cache, replica) = (&context.database, &context.cache, &context.replica);
         let handles = (database, cache, replica);

@@ -8,7 +8,6 @@ use axum::http::header;
 use axum::http::request::Parts;
 
 use crate::http;
-use crate::http::address;
 use crate::http::network;
 
 /// What a browser says of itself is cut after so many characters.
@@ -42,7 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
         });
         let Ok(client) = http::Client::from_request_parts(parts, state).await;
         Ok(Self {
-            address: address(&parts.extensions),
+            address: Some(client.address).filter(|address| !address.is_unspecified()),
             agent,
             is_open: !client.is_https && !is_this_machine(&client.host),
         })

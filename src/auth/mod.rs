@@ -98,10 +98,16 @@ pub use self::user::User;
 /// The tables of users, sessions and links.
 pub const MIGRATIONS: Migrations = Migrations::new(
     "auth",
-    &[(
-        "V1__users",
-        include_str!("../../migrations/auth/V1__users.sql"),
-    )],
+    &[
+        (
+            "V1__users",
+            include_str!("../../migrations/auth/V1__users.sql"),
+        ),
+        (
+            "V2__totp",
+            include_str!("../../migrations/auth/V2__totp.sql"),
+        ),
+    ],
 );
 
 type Sending = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::auth::accounts::Accounts;
-use crate::auth::accounts::Current;
 use crate::auth::email::Email;
 use crate::auth::store::codes;
 use crate::auth::store::sessions;
@@ -132,33 +131,20 @@ impl Accounts {
         revoked.await
     }
 
-    /// A new secret to show to who sets up a second factor: one that somebody saw before is worth nothing.
-    pub(super) async fn new_totp(&self, user: i64) -> database::Result<Vec<u8>> {
-        let secret = totp::secret();
-        let kept = secret.clone();
-        let set = self
-            .database()
-            .write(move |tx| Ok(users::set_totp_pending(tx, user, &kept)?));
-        set.await?;
-        Ok(secret)
-    }
-
-    /// Turns the second factor on, if it is a code of the secret that was shown; gives the codes for when it is lost.
+    /// Turns the second factor on, if it is a code of this secret and there is none yet; gives the codes for when it
+    /// is lost.
     pub(super) async fn confirm_totp(
         &self,
-        current: &Current,
+        user: i64,
+        secret: &[u8],
         code: &str,
     ) -> database::Result<Option<Vec<String>>> {
-        let (user, code) = (current.account.user.id, code.to_owned());
+        let Some(step) = totp::step_of(secret, code, self.database().now().as_millisecond()) else {
+            return Ok(None);
+        };
+        let secret = secret.to_owned();
         let confirmed = self.database().write(move |tx| {
-            let pending = users::find(tx, user)?.and_then(|account| account.totp_pending);
-            let step = pending
-                .as_ref()
-                .and_then(|secret| totp::step_of(secret, &code, tx.now_ms()));
-            let (Some(secret), Some(step)) = (pending, step) else {
-                return Ok(None);
-            };
-            if !users::confirm_totp(tx, user, (&secret, step))? {
+            if !users::set_totp(tx, user, (&secret, step))? {
                 return Ok(None);
             }
             let recovery = totp::recovery_codes();

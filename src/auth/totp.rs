@@ -25,9 +25,11 @@ const RECOVERY_CHARS: usize = 12;
 /// The margin around the picture, in its squares, by the standard.
 const MARGIN: usize = 4;
 
-/// A new secret, of 160 bits as the standard advises.
+/// The bytes of a secret: 160 bits, as the standard advises.
+const SECRET_BYTES: usize = 20;
+
 pub(super) fn secret() -> Vec<u8> {
-    random::<20>().to_vec()
+    random::<SECRET_BYTES>().to_vec()
 }
 
 /// The step whose code this is: that of the time, the one before or the one after.
@@ -60,6 +62,13 @@ pub(super) fn typed(secret: &[u8]) -> String {
     let text = Secret::from(secret).to_base32();
     let groups = text.as_bytes().chunks(4).map(String::from_utf8_lossy);
     groups.collect::<Vec<_>>().join(" ")
+}
+
+/// A secret as [`typed`] wrote it.
+pub(super) fn read(typed: &str) -> Option<Vec<u8>> {
+    let text: String = typed.chars().filter(|c| *c != ' ').collect();
+    let secret = Secret::try_from_base32(text).ok()?.as_bytes().to_vec();
+    (secret.len() == SECRET_BYTES).then_some(secret)
 }
 
 /// A picture of squares: its width and height, and the path of what is dark.

@@ -80,13 +80,6 @@ pub enum NetworkFilesystem {
 }
 
 impl Settings {
-    /// Decides by the environment what is `auto` because of it.
-    pub(crate) fn decide(&mut self, environment: &str) {
-        if environment == "development" && self.network_filesystem == NetworkFilesystem::Auto {
-            self.network_filesystem = NetworkFilesystem::Allow;
-        }
-    }
-
     /// Returns the number of reader threads: `auto` is twice the cores, at least 4, at most 16.
     #[must_use]
     pub fn reader_count(&self) -> usize {
@@ -122,6 +115,12 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
+    fn decide(&mut self, environment: &str) {
+        if environment == "development" && self.network_filesystem == NetworkFilesystem::Auto {
+            self.network_filesystem = NetworkFilesystem::Allow;
+        }
+    }
+
     fn check(&self, problems: &mut Problems) {
         if !is_file_path(&self.path) {
             problems.add(

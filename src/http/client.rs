@@ -90,7 +90,7 @@ impl Client {
 }
 
 /// The client of a request, by what its arrival left there; `None` if it came over no connection.
-pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
+pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
     let client = extensions.get::<Arrival>().map(|it| &it.client);
     let address = client.map(|client| client.address);
     let address = address.or_else(|| peer(extensions));

@@ -40,7 +40,6 @@ use crate::database::Migrations;
 pub(crate) use self::address::network;
 pub use self::assets::Assets;
 pub use self::client::Client;
-pub(crate) use self::client::address;
 use self::connections::Limits;
 pub use self::error::Cause;
 pub use self::error::Error;

@@ -61,11 +61,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Decides by the environment what depends on it.
-    pub(crate) fn decide(&mut self, environment: &str) {
-        self.is_development = environment == "development";
-    }
-
     /// Says in the log what should be set and is not.
     pub(super) fn warn(&self) {
         if Hosts::is_unknown(self) {
@@ -100,6 +95,10 @@ impl Default for Settings {
 }
 
 impl Section for Settings {
+    fn decide(&mut self, environment: &str) {
+        self.is_development = environment == "development";
+    }
+
     fn check(&self, problems: &mut Problems) {
         // A port or a scheme in the name is the usual slip; an IPv6 address has colons of its own.
         let is_address = self.host.parse::<std::net::IpAddr>().is_ok();

@@ -6,6 +6,7 @@ use totp_rs::Builder;
 use totp_rs::Secret;
 use totp_rs::Totp;
 
+use crate::support::people::Answer;
 use crate::support::people::Browser;
 use crate::support::people::MEMBER;
 use crate::support::people::OWNER;
@@ -30,22 +31,29 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     rest.split_once(end).unwrap().0
 }
 
+const PATH: &str = "/account/second-factor";
+
 fn authenticator(page: &str) -> Totp {
     let typed = between(page, "into it: <code>", "</code>").replace(' ', "");
     let secret = Secret::try_from_base32(typed).unwrap();
     Builder::new().with_secret(secret).build().unwrap()
 }
 
+/// Sends the form of a page that sets a second factor up.
+async fn confirm(browser: &mut Browser, page: &str, password: &str, code: &str) -> Answer {
+    let secret = between(page, "name=\"secret\" value=\"", "\"");
+    let fields = [("secret", secret), ("password", password), ("code", code)];
+    browser.post(PATH, &fields).await
+}
+
 impl Member {
     async fn set_up(people: &People) -> Self {
         let mut browser = people.signed_in(MEMBER).await;
-        let page = browser.get("/account/second-factor").await;
+        let page = browser.get(PATH).await;
         assert_eq!(page.status, 200, "{}", page.body);
         let totp = authenticator(&page.body);
         let code = totp.generate(seconds(people)).to_string();
-        let page = browser
-            .post("/account/second-factor", &[("code", &code)])
-            .await;
+        let page = confirm(&mut browser, &page.body, PASSWORD, &code).await;
         assert_eq!(page.status, 200, "{}", page.body);
         let codes = page.body.split("<li><code>").skip(1);
         let recovery = codes.map(|code| code[..14].to_owned()).collect();
@@ -87,7 +95,7 @@ async fn enter(browser: &mut Browser, code: &str) -> u16 {
 async fn it_counts_once_a_code_confirms_it() {
     let people = People::start().await;
     let mut browser = people.signed_in(MEMBER).await;
-    let page = browser.get("/account/second-factor").await;
+    let page = browser.get(PATH).await;
     assert!(
         page.body.contains("<svg class=\"picture\""),
         "{}",
@@ -99,9 +107,7 @@ async fn it_counts_once_a_code_confirms_it() {
     );
     assert_eq!(page.header("cache-control"), "no-store");
     let totp = authenticator(&page.body);
-    let wrong = browser
-        .post("/account/second-factor", &[("code", "000000")])
-        .await;
+    let wrong = confirm(&mut browser, &page.body, PASSWORD, "000000").await;
     assert_eq!(wrong.status, 422);
     let again = authenticator(&wrong.body);
     let now = seconds(&people);
@@ -109,17 +115,12 @@ async fn it_counts_once_a_code_confirms_it() {
     // Nothing is asked for yet.
     people.signed_in(MEMBER).await;
     let code = totp.generate(now).to_string();
-    assert_eq!(
-        browser
-            .post("/account/second-factor", &[("code", &code)])
-            .await
-            .status,
-        200
-    );
+    let done = confirm(&mut browser, &wrong.body, PASSWORD, &code).await;
+    assert_eq!(done.status, 200);
     half(&people).await;
     people.signed_in(OWNER).await;
     assert_eq!(
-        browser.get("/account/second-factor").await.location(),
+        browser.get(PATH).await.location(),
         "/account",
         "not shown again"
     );
@@ -373,16 +374,49 @@ async fn a_link_for_a_password_is_no_way_around_it() {
 }
 
 #[tokio::test]
-async fn a_secret_that_somebody_saw_before_is_worth_nothing() {
+async fn turning_it_on_takes_the_password() {
     let people = People::start().await;
     let mut browser = people.signed_in(MEMBER).await;
-    let seen = authenticator(&browser.get("/account/second-factor").await.body);
-    let page = browser.get("/account/second-factor").await;
-    let code = seen.generate(seconds(&people)).to_string();
-    let path = "/account/second-factor";
-    let answer = browser.post(path, &[("code", &code)]).await;
-    assert_eq!(answer.status, 422);
-    let code = authenticator(&page.body).generate(seconds(&people));
-    let answer = browser.post(path, &[("code", &code.to_string())]).await;
-    assert_eq!(answer.status, 200);
+    let page = browser.get(PATH).await.body;
+    let code = authenticator(&page).generate(seconds(&people)).to_string();
+    for password in ["", "wrong, wrong"] {
+        let refused = confirm(&mut browser, &page, password, &code).await;
+        assert_eq!(refused.status, 422);
+        assert!(refused.body.contains("password-error"), "{}", refused.body);
+        let shown = authenticator(&refused.body).generate(seconds(&people));
+        assert_eq!(shown, *code, "the same one");
+    }
+    people.signed_in(MEMBER).await;
+    let done = confirm(&mut browser, &page, PASSWORD, &code).await;
+    assert_eq!(done.status, 200);
+    half(&people).await;
+}
+
+#[tokio::test]
+async fn it_is_turned_on_once() {
+    let people = People::start().await;
+    let mut member = Member::set_up(&people).await;
+    people.advance(STEP);
+    let other = Secret::from([7; 20]);
+    let typed = other.to_base32();
+    let totp = Builder::new().with_secret(other).build().unwrap();
+    let code = totp.generate(seconds(&people)).to_string();
+    let fields = [("secret", &*typed), ("password", PASSWORD), ("code", &code)];
+    let answer = member.browser.post(PATH, &fields).await;
+    assert_eq!((answer.status, answer.location()), (303, "/account"));
+    let mut browser = half(&people).await;
+    assert_eq!(enter(&mut browser, &code).await, 422, "the first one holds");
+    assert_eq!(enter(&mut browser, &member.code(&people)).await, 303);
+}
+
+#[tokio::test]
+async fn only_a_secret_as_the_page_makes_it_is_taken() {
+    let people = People::start().await;
+    let mut browser = people.signed_in(MEMBER).await;
+    for secret in ["", "MFRGG", "no secret", "\u{e9}", &"A".repeat(10_000)] {
+        let fields = [("secret", secret), ("password", PASSWORD), ("code", "000000")];
+        let answer = browser.post(PATH, &fields).await;
+        assert_eq!(answer.status, 422, "{secret}");
+        authenticator(&answer.body);
+    }
 }

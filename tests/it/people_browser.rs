@@ -129,10 +129,12 @@ async fn a_second_factor_is_set_up_and_asked_for() {
     let now = Clock::system().now().as_second().try_into().unwrap();
     let code = totp.generate(now).to_string();
     browser.fill("#code", "000").await;
+    browser.fill("#password", PASSWORD).await;
     browser.click("main form button").await;
     browser.find("#code[aria-invalid='true']").await;
     browser.look("second-factor-errors").await;
     browser.fill("#code", &code).await;
+    browser.fill("#password", PASSWORD).await;
     browser.click("main form button").await;
     browser.wait_for_text("not shown again", SOON).await;
     browser.look("recovery-codes").await;

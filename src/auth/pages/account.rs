@@ -19,14 +19,16 @@ use crate::auth::client::Client;
 use crate::auth::cookie::Cookie;
 use crate::auth::email::Email;
 use crate::auth::pages;
-use crate::auth::pages::Errors;
 use crate::auth::pages::Frame;
+use crate::auth::pages::second::NOT_YOURS;
 use crate::auth::pages::shown;
 use crate::auth::pages::to;
 use crate::auth::pages::with_cookie;
+use crate::auth::pages::wrong;
 use crate::auth::password::Password;
 use crate::auth::visit::Visit;
 use crate::http;
+use crate::http::Errors;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/account.html")]
@@ -93,11 +95,6 @@ pub(super) async fn page(
         since: shown(session.created_at),
         seen: shown(session.seen_at),
     });
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
     let page = AccountPage {
         frame: Frame::of(accounts),
         codes_left: accounts.recovery_codes_left(user.id).await?,
@@ -105,7 +102,7 @@ pub(super) async fn page(
         user,
         errors,
     };
-    pages::page(status, &page)
+    pages::form(&page.errors, &page)
 }
 
 pub(super) async fn rename(
@@ -117,7 +114,7 @@ pub(super) async fn rename(
     let Some(name) = clean_name(&name) else {
         let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
         let current = signed_in(&visit).await?;
-        return page(&accounts, &current, Errors::one("name", text)).await;
+        return page(&accounts, &current, wrong("name", text)).await;
     };
     accounts.rename(user.id, name).await?;
     Ok(to("/account"))
@@ -136,11 +133,11 @@ pub(super) async fn change_password(
     let password = match Password::chosen(&change.new_password, Some(&email), accounts.site()) {
         Ok(password) => password,
         Err(reason) => {
-            return page(&accounts, &current, Errors::one("new_password", reason)).await;
+            return page(&accounts, &current, wrong("new_password", reason)).await;
         }
     };
     if !accounts.confirms(&current, &change.password).await? {
-        let errors = Errors::one("password", "This is not your password.");
+        let errors = wrong("password", NOT_YOURS);
         return page(&accounts, &current, errors).await;
     }
     let hash = accounts.hasher().hash(password).await?;

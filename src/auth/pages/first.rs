@@ -4,7 +4,6 @@ use askama::Template;
 use axum::Form;
 use axum::extract::Query;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
@@ -18,15 +17,16 @@ use crate::auth::key::Key;
 use crate::auth::links::First;
 use crate::auth::links::Founded;
 use crate::auth::pages;
-use crate::auth::pages::Errors;
 use crate::auth::pages::Frame;
 use crate::auth::pages::reset::Token;
 use crate::auth::pages::reset::gone;
+use crate::auth::pages::wrong;
 use crate::auth::password::Password;
 use crate::auth::sign_in::Asking;
 use crate::auth::sign_in::Entered;
 use crate::auth::visit::Visit;
 use crate::http;
+use crate::http::Errors;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/first.html")]
@@ -101,7 +101,7 @@ pub(super) async fn create(
             response.ok_or_else(gone)
         }
         Founded::Taken => {
-            let errors = Errors::one("email", "Somebody has an account with this address.");
+            let errors = wrong("email", "Somebody has an account with this address.");
             form((&accounts, &client), entered, errors)
         }
         Founded::Gone => Err(gone()),
@@ -113,15 +113,15 @@ fn check(entered: &Create, site: &str) -> Result<(Email, String, Password), Erro
     let name = clean_name(&entered.name);
     if name.is_none() {
         let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
-        errors.push("name", text);
+        errors.add("name", text);
     }
     let email = Email::parse(&entered.email);
     if let Err(reason) = &email {
-        errors.push("email", *reason);
+        errors.add("email", *reason);
     }
     let password = Password::chosen(&entered.password, email.as_ref().ok(), site);
     if let Err(reason) = &password {
-        errors.push("password", reason);
+        errors.add("password", reason);
     }
     match (email, name, password) {
         (Ok(email), Some(name), Ok(password)) => Ok((email, name, password)),
@@ -134,11 +134,6 @@ fn form(
     entered: Create,
     errors: Errors,
 ) -> http::Result<Response> {
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
     let page = FirstPage {
         frame: Frame::before(accounts, client),
         token: entered.token,
@@ -146,5 +141,5 @@ fn form(
         name: entered.name,
         errors,
     };
-    pages::page(status, &page)
+    pages::form(&page.errors, &page)
 }

@@ -31,6 +31,7 @@ use crate::auth::next::or_home;
 use crate::auth::sign_in::Entered;
 use crate::http;
 use crate::http::Assets;
+use crate::http::Errors;
 
 /// Longer ones are not looked at; a form has a few short fields.
 const FORM_BYTES_MAX: usize = 16 << 10;
@@ -62,28 +63,11 @@ impl Frame {
     }
 }
 
-/// What is wrong, by the field that it stands beside.
-#[derive(Clone, Debug, Default)]
-struct Errors(Vec<(&'static str, String)>);
-
-impl Errors {
-    fn one(field: &'static str, text: impl Into<String>) -> Self {
-        Self(vec![(field, text.into())])
-    }
-
-    fn push(&mut self, field: &'static str, text: impl Into<String>) {
-        self.0.push((field, text.into()));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn get(&self, field: &str) -> Option<&str> {
-        let mut all = self.0.iter();
-        all.find(|(name, _)| *name == field)
-            .map(|(_, text)| text.as_str())
-    }
+/// One thing that is wrong, with the field that it stands beside.
+fn wrong(field: &str, text: impl Into<String>) -> Errors {
+    let mut errors = Errors::default();
+    errors.add(field, text);
+    errors
 }
 
 /// The files of these pages.
@@ -148,6 +132,16 @@ async fn private(mut response: Response) -> Response {
 
 fn page(status: StatusCode, page: &impl Template) -> http::Result<Response> {
     Ok((status, Html(page.render()?)).into_response())
+}
+
+/// A page with a form, which is shown once more where something is wrong with what was sent.
+fn form(errors: &Errors, shown: &impl Template) -> http::Result<Response> {
+    let status = if errors.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    page(status, shown)
 }
 
 /// To where somebody goes who has entered a password, with the cookie for it; `None` where it was wrong.

@@ -14,14 +14,15 @@ use crate::auth::User;
 use crate::auth::accounts::Accounts;
 use crate::auth::accounts::Refusal;
 use crate::auth::pages;
-use crate::auth::pages::Errors;
 use crate::auth::pages::Frame;
 use crate::auth::pages::shown;
 use crate::auth::pages::to;
+use crate::auth::pages::wrong;
 use crate::auth::people::Switched;
 use crate::auth::store::users::Account;
 use crate::auth::user::Role;
 use crate::http;
+use crate::http::Errors;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/people.html")]
@@ -79,18 +80,13 @@ async fn list(
         since: shown(account.created_at),
         user: account.user,
     });
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
     let page = PeoplePage {
         frame: Frame::of(accounts),
         people: people.collect(),
         email,
         errors,
     };
-    pages::page(status, &page)
+    pages::form(&page.errors, &page)
 }
 
 pub(super) async fn invite(
@@ -103,7 +99,7 @@ pub(super) async fn invite(
         Ok(id) => show_link(&accounts, id).await,
         Err(Refusal::Database(error)) => Err(error.into()),
         Err(reason) => {
-            let errors = Errors::one("email", reason.to_string());
+            let errors = wrong("email", reason.to_string());
             list(&accounts, &owner, (email, errors)).await
         }
     }

@@ -16,13 +16,13 @@ use crate::auth::client::Client;
 use crate::auth::email::Email;
 use crate::auth::key::Key;
 use crate::auth::pages;
-use crate::auth::pages::Errors;
 use crate::auth::pages::Frame;
 use crate::auth::password::Password;
 use crate::auth::sign_in::Asking;
 use crate::auth::store::users::Account;
 use crate::auth::visit::Visit;
 use crate::http;
+use crate::http::Errors;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/reset.html")]
@@ -105,13 +105,13 @@ pub(super) async fn set(
     let name = clean_name(&entered.name);
     if name.is_none() && is_invited {
         let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
-        errors.push("name", text);
+        errors.add("name", text);
     }
     let password = match Password::chosen(&entered.password, Some(&email), accounts.site()) {
         Ok(password) if errors.is_empty() => password,
         Ok(_) => return form(&accounts, &account, entered, errors),
         Err(reason) => {
-            errors.push("password", reason);
+            errors.add("password", reason);
             return form(&accounts, &account, entered, errors);
         }
     };
@@ -131,11 +131,6 @@ fn form(
     entered: Set,
     errors: Errors,
 ) -> http::Result<Response> {
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
     let page = ResetPage {
         frame: Frame::of(accounts),
         token: entered.token,
@@ -144,7 +139,7 @@ fn form(
         name: entered.name,
         errors,
     };
-    pages::page(status, &page)
+    pages::form(&page.errors, &page)
 }
 
 pub(super) async fn ask(State(accounts): State<Accounts>) -> http::Result<Response> {

@@ -17,23 +17,26 @@ use crate::auth::client::Client;
 use crate::auth::cookie::Cookie;
 use crate::auth::next::or_home;
 use crate::auth::pages;
-use crate::auth::pages::Errors;
 use crate::auth::pages::Frame;
 use crate::auth::pages::account;
 use crate::auth::pages::sign_in::Next;
 use crate::auth::pages::to;
 use crate::auth::pages::with_cookie;
+use crate::auth::pages::wrong;
 use crate::auth::sign_in::Asking;
 use crate::auth::sign_in::Coded;
 use crate::auth::totp;
 use crate::auth::visit::Visit;
 use crate::http;
+use crate::http::Errors;
 
 /// As long as the half session.
 pub(super) const COOKIE_TIME: Duration = Duration::from_mins(10);
 
 const WRONG: &str =
     "The code is not right, or was used before. Wait for the next one and try again.";
+
+pub(super) const NOT_YOURS: &str = "This is not your password.";
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/code.html")]
@@ -47,6 +50,7 @@ struct CodePage {
 #[template(path = "houseboat/auth/second_factor.html")]
 struct SetUpPage {
     frame: Frame,
+    email: String,
     secret: String,
     size: usize,
     path: String,
@@ -65,6 +69,14 @@ struct RecoveryPage {
 pub(super) struct Code {
     code: String,
     next: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SetUp {
+    secret: String,
+    password: String,
+    code: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -108,7 +120,7 @@ pub(super) async fn enter(
             );
             Ok(with_cookie(response, cookies.clear(Cookie::Second)))
         }
-        Coded::Wrong => code_form(&accounts, &next, Errors::one("code", WRONG)),
+        Coded::Wrong => code_form(&accounts, &next, wrong("code", WRONG)),
         Coded::Over => Ok(with_cookie(
             to("/account/sign-in"),
             cookies.clear(Cookie::Second),
@@ -122,66 +134,69 @@ fn code_form(accounts: &Accounts, next: &str, errors: Errors) -> http::Result<Re
         next: or_home(next).to_owned(),
         errors,
     };
-    pages::page(status(&page.errors), &page)
+    pages::form(&page.errors, &page)
 }
 
-fn status(errors: &Errors) -> StatusCode {
-    if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    }
-}
-
+/// Nothing is kept until the form comes back, with the secret in it: looking at the page changes nothing.
 pub(super) async fn set_up(
     State(accounts): State<Accounts>,
-    _user: User,
-    visit: Visit,
+    user: User,
 ) -> http::Result<Response> {
-    set_up_form(&accounts, &visit, Errors::default()).await
+    set_up_form(&accounts, &user, &totp::secret(), Errors::default())
 }
 
+/// Asks for the password: who found a browser open must not shut its owner out.
 pub(super) async fn confirm(
     State(accounts): State<Accounts>,
-    _user: User,
+    user: User,
     visit: Visit,
-    Form(Code { code, .. }): Form<Code>,
+    Form(SetUp {
+        secret,
+        password,
+        code,
+    }): Form<SetUp>,
 ) -> http::Result<Response> {
     let Some(current) = visit.current().await? else {
         return Ok(to("/account/sign-in"));
     };
-    match accounts.confirm_totp(&current, &code).await? {
+    let Some(secret) = totp::read(&secret) else {
+        // It was not this page that sent it.
+        let errors = wrong("code", WRONG);
+        return set_up_form(&accounts, &user, &totp::secret(), errors);
+    };
+    if !accounts.confirms(&current, &password).await? {
+        return set_up_form(&accounts, &user, &secret, wrong("password", NOT_YOURS));
+    }
+    match accounts.confirm_totp(user.id, &secret, &code).await? {
         Some(codes) => {
             let frame = Frame::of(&accounts);
             pages::page(StatusCode::OK, &RecoveryPage { frame, codes })
         }
-        None => set_up_form(&accounts, &visit, Errors::one("code", WRONG)).await,
+        None => set_up_form(&accounts, &user, &secret, wrong("code", WRONG)),
     }
 }
 
-async fn set_up_form(accounts: &Accounts, visit: &Visit, errors: Errors) -> http::Result<Response> {
-    let current = visit.current().await?;
-    let Some(current) = current.filter(|it| it.account.totp_secret.is_none()) else {
+fn set_up_form(
+    accounts: &Accounts,
+    user: &User,
+    secret: &[u8],
+    errors: Errors,
+) -> http::Result<Response> {
+    if user.has_second_factor {
         return Ok(to("/account"));
-    };
-    // After a wrong code it is the one that was shown.
-    let shown = current.account.totp_pending.clone();
-    let secret = match shown.filter(|_| !errors.is_empty()) {
-        Some(secret) => secret,
-        None => accounts.new_totp(current.account.user.id).await?,
-    };
-    let url = totp::url(&secret, &current.account.user.email, accounts.site());
-    let (size, path) = url
+    }
+    let (size, path) = totp::url(secret, &user.email, accounts.site())
         .and_then(|url| totp::picture(&url))
         .ok_or_else(|| http::Error::internal("the second factor cannot be drawn"))?;
     let page = SetUpPage {
         frame: Frame::of(accounts),
-        secret: totp::typed(&secret),
+        email: user.email.clone(),
+        secret: totp::typed(secret),
         size,
         path,
         errors,
     };
-    pages::page(status(&page.errors), &page)
+    pages::form(&page.errors, &page)
 }
 
 /// Asks for the password: a browser that was left open is not enough.
@@ -195,7 +210,7 @@ pub(super) async fn turn_off(
         return Ok(to("/account/sign-in"));
     };
     if !accounts.confirms(&current, &password).await? {
-        let errors = Errors::one("off_password", "This is not your password.");
+        let errors = wrong("off_password", NOT_YOURS);
         return account::page(&accounts, &current, errors).await;
     }
     accounts.drop_totp(user.id).await?;

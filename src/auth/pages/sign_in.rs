@@ -4,7 +4,6 @@ use askama::Template;
 use axum::Form;
 use axum::extract::Query;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
@@ -12,13 +11,14 @@ use crate::auth::accounts::Accounts;
 use crate::auth::client::Client;
 use crate::auth::next::or_home;
 use crate::auth::pages;
-use crate::auth::pages::Errors;
 use crate::auth::pages::Frame;
 use crate::auth::pages::setting_up;
 use crate::auth::pages::to;
+use crate::auth::pages::wrong;
 use crate::auth::sign_in::Asking;
 use crate::auth::visit::Visit;
 use crate::http;
+use crate::http::Errors;
 
 /// The same for whoever cannot come in, and why ever not.
 const WRONG: &str = "The address or the password is not right.";
@@ -92,7 +92,7 @@ pub(super) async fn enter(
         None => form(
             (&accounts, &client),
             entered,
-            Errors::one("password", WRONG),
+            wrong("password", WRONG),
         ),
     }
 }
@@ -102,11 +102,6 @@ fn form(
     entered: SignIn,
     errors: Errors,
 ) -> http::Result<Response> {
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
     let page = SignInPage {
         frame: Frame::before(accounts, client),
         email: entered.email,
@@ -114,5 +109,5 @@ fn form(
         has_links: accounts.on_reset().is_some(),
         errors,
     };
-    pages::page(status, &page)
+    pages::form(&page.errors, &page)
 }

@@ -14,7 +14,7 @@ use crate::database::Transaction;
 pub(in crate::auth) const LIST_MAX: u32 = 1_000;
 
 const COLUMNS: &str =
-    "id, email, name, role, password_hash, totp_secret, totp_pending, created_at, disabled_at";
+    "id, email, name, role, password_hash, totp_secret, created_at, disabled_at";
 
 /// A user, with what nobody is shown.
 #[derive(Clone)]
@@ -22,7 +22,6 @@ pub(in crate::auth) struct Account {
     pub(in crate::auth) user: User,
     pub(in crate::auth) password_hash: Option<String>,
     pub(in crate::auth) totp_secret: Option<Vec<u8>>,
-    pub(in crate::auth) totp_pending: Option<Vec<u8>>,
     pub(in crate::auth) created_at: i64,
     pub(in crate::auth) disabled_at: Option<i64>,
 }
@@ -46,9 +45,8 @@ fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
         },
         password_hash: row.get(4)?,
         totp_secret,
-        totp_pending: row.get(6)?,
-        created_at: row.get(7)?,
-        disabled_at: row.get(8)?,
+        created_at: row.get(6)?,
+        disabled_at: row.get(7)?,
     })
 }
 
@@ -166,27 +164,15 @@ pub(in crate::auth) fn set_enabled(
     Ok(changed > 0)
 }
 
-/// Keeps a secret that was shown, until a code confirms it.
-pub(in crate::auth) fn set_totp_pending(
-    tx: &Transaction<'_>,
-    id: i64,
-    secret: &[u8],
-) -> rusqlite::Result<()> {
-    tx.prepare_cached("UPDATE users SET totp_pending = ?2 WHERE id = ?1 AND totp_secret IS NULL")?
-        .execute(params![id, secret])?;
-    Ok(())
-}
-
 /// From now on the user is asked for codes of this secret; the one of this step is used.
-pub(in crate::auth) fn confirm_totp(
+pub(in crate::auth) fn set_totp(
     tx: &Transaction<'_>,
     id: i64,
     (secret, step): (&[u8], i64),
 ) -> rusqlite::Result<bool> {
     let changed = tx
         .prepare_cached(
-            "UPDATE users SET totp_secret = totp_pending, totp_pending = NULL, totp_step = ?3
-             WHERE id = ?1 AND totp_pending = ?2 AND totp_secret IS NULL",
+            "UPDATE users SET totp_secret = ?2, totp_step = ?3 WHERE id = ?1 AND totp_secret IS NULL",
         )?
         .execute(params![id, secret, step])?;
     Ok(changed > 0)
@@ -211,8 +197,7 @@ pub(in crate::auth) fn use_totp_step(
 pub(in crate::auth) fn drop_totp(tx: &Transaction<'_>, id: i64) -> rusqlite::Result<bool> {
     let changed = tx
         .prepare_cached(
-            "UPDATE users SET totp_secret = NULL, totp_pending = NULL, totp_step = NULL
-             WHERE id = ?1 AND (totp_secret IS NOT NULL OR totp_pending IS NOT NULL)",
+            "UPDATE users SET totp_secret = NULL, totp_step = NULL WHERE id = ?1 AND totp_secret IS NOT NULL",
         )?
         .execute([id])?;
     Ok(changed > 0)

@@ -24,7 +24,7 @@ const STEP_BYTES: usize = 1 << 10;
 
 /// The body of a request, which tells the pulse when it waits for the client.
 #[derive(Debug)]
-pub(super) struct Coming {
+pub(super) struct RequestBody {
     body: Incoming,
     pulse: Arc<Pulse>,
     waits: bool,
@@ -32,7 +32,7 @@ pub(super) struct Coming {
     bytes: usize,
 }
 
-impl Coming {
+impl RequestBody {
     pub(super) fn new(body: Incoming, pulse: &Arc<Pulse>) -> Self {
         pulse.goes_on();
         Self {
@@ -51,7 +51,7 @@ impl Coming {
     }
 }
 
-impl HttpBody for Coming {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -82,7 +82,7 @@ impl HttpBody for Coming {
     }
 }
 
-impl Drop for Coming {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         self.waits(false);
     }

@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 use crate::http::connections::body::Answer;
-use crate::http::connections::body::Coming;
+use crate::http::connections::body::RequestBody;
 use crate::http::connections::pulse::InHand;
 use crate::http::connections::pulse::Offer;
 use crate::http::connections::pulse::Pulse;
@@ -54,7 +54,7 @@ where
             if body.is_end_stream() {
                 Body::empty()
             } else {
-                Body::new(Coming::new(body, &self.pulse))
+                Body::new(RequestBody::new(body, &self.pulse))
             }
         });
         let is_http2 = request.version() == Version::HTTP_2;
