@@ -1,6 +1,7 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 # The dependencies alone, with a stub for every target that Cargo.toml names: a layer that stays until one changes.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it benches \
     && touch src/lib.rs \

@@ -11,6 +11,8 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 /// What the guide's sites use, and what `auto` means where it is safe: 128 MiB.
 const MMAP_BYTES: u64 = 134_217_728;
 
@@ -31,6 +33,20 @@ pub(super) fn mmap_bytes(asked: Option<u64>) -> Result<(u64, Option<String>), St
         asked,
         danger(rusqlite::version_number(), litestream_version().as_deref()),
     )
+}
+
+/// Says so where SQLite was built so that all connections of a process share one lock.
+///
+/// # Errors
+///
+/// As any statement.
+pub(super) fn shared_lock(connection: &Connection) -> rusqlite::Result<Option<&'static str>> {
+    let sql = "SELECT sqlite_compileoption_used('ENABLE_MEMORY_MANAGEMENT')";
+    let is_shared: bool = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(is_shared.then_some(
+        "this SQLite was built with ENABLE_MEMORY_MANAGEMENT: all connections share one lock, and reads are slower; \
+         give the site Houseboat's .cargo/config.toml, which sets LIBSQLITE3_FLAGS",
+    ))
 }
 
 fn decide(asked: Option<u64>, danger: Option<String>) -> Result<(u64, Option<String>), String> {
@@ -116,6 +132,14 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::Database;
+
+    #[tokio::test]
+    async fn the_sqlite_of_this_build_has_no_lock_that_all_share() {
+        let database = Database::open_temporary(&[]).await.unwrap();
+        let found = database.read(|conn| Ok(shared_lock(conn)?)).await.unwrap();
+        assert_eq!(found, None);
+    }
 
     #[test]
     fn the_fix_is_known_on_the_main_line_and_on_the_branches() {

@@ -203,6 +203,9 @@ impl Database {
 
     fn open_fenced(options: Options, limits: Limits, clock: Clock, fence: Fence) -> Result<Self> {
         let connection = connection::open(&options, Role::Writer)?;
+        if let Some(slow) = guard::shared_lock(&connection)? {
+            tracing::info!("{slow}");
+        }
         let health = Arc::new(Health::open(&options.path, limits.marks_damage));
         let slow = Arc::new(SlowLog::new(limits.slow_time));
         // As many again for what takes long.

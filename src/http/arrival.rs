@@ -35,7 +35,7 @@ pub(super) struct Arrival {
     pub(super) uri: Uri,
     pub(super) client: Client,
     /// `None` before there is a site.
-    pub(super) site: Option<Handles>,
+    pub(super) site: Option<Arc<Handles>>,
 }
 
 /// What of a site such layers use.
@@ -63,13 +63,13 @@ pub(super) struct Arrive(Arc<Rules>);
 #[derive(Debug)]
 struct Rules {
     proxies: Proxies,
-    site: Option<Handles>,
+    site: Option<Arc<Handles>>,
     /// For those who came by https.
     transport: Option<HeaderValue>,
 }
 
 impl Arrive {
-    pub(super) fn new(settings: &Settings, site: Option<Handles>) -> Self {
+    pub(super) fn new(settings: &Settings, site: Option<Arc<Handles>>) -> Self {
         let is_wanted = settings.hsts_s > 0 && !settings.is_development;
         let transport = is_wanted.then(|| format!("max-age={}", settings.hsts_s));
         Self(Arc::new(Rules {

@@ -1,6 +1,7 @@
 //! Every layer around the routes, in order.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -14,7 +15,6 @@ use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::Version;
 use axum::http::header;
-use axum::middleware;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use tower::ServiceBuilder;
@@ -44,9 +44,9 @@ use crate::http::arrival::Handles;
 use crate::http::assets::AsItIs;
 use crate::http::body_limit::BodyLimit;
 use crate::http::client::address;
+use crate::http::error::Explain;
 use crate::http::error::Look;
 use crate::http::error::REQUEST_ID;
-use crate::http::error::explain;
 use crate::http::error::text;
 use crate::http::gate::Gate;
 use crate::http::health;
@@ -79,7 +79,7 @@ pub fn router(
     let routes = routes
         .merge(health::routes(database, replica))
         .merge(own.merge(assets).routes());
-    layers(routes, look, settings, Some(site))
+    layers(routes, look, settings, Some(Arc::new(site)))
 }
 
 /// Answers with the [`Error`] in a request's extensions, in the same layers and with the same look as a site's.
@@ -110,7 +110,7 @@ fn own(settings: &Settings, pages: ErrorPages) -> (Assets, Look) {
 /// Every layer, in the order in which a request meets them.
 ///
 /// They are one stack, and not a `Router::layer` each, which would cost an allocation a layer and request.
-fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>) -> Router {
+fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Arc<Handles>>) -> Router {
     let body_bytes_max = settings.body_bytes_max;
     let stack = ServiceBuilder::new()
         .layer(Arrive::new(settings, site))
@@ -129,7 +129,7 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Handles>
         .map_response(security_headers)
         .layer(compression())
         // Above all that can refuse, so that every refusal gets its page.
-        .layer(middleware::from_fn_with_state(look, explain))
+        .layer(Explain::new(look))
         // A handler that takes too long is dropped here; what it had begun to write is finished all the same.
         .layer(Gate::new(settings))
         .layer(CatchPanicLayer::custom(panicked))
@@ -218,6 +218,8 @@ static SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
 
 fn security_headers<B>(mut response: axum::http::Response<B>) -> axum::http::Response<B> {
     let headers = response.headers_mut();
+    // With room for these and the id, so that the map grows once.
+    headers.reserve(SECURITY_HEADERS.len() + 1);
     for (name, value) in &SECURITY_HEADERS {
         headers.entry(name).or_insert_with(|| value.clone());
     }

@@ -414,7 +414,11 @@ async fn only_a_secret_as_the_page_makes_it_is_taken() {
     let people = People::start().await;
     let mut browser = people.signed_in(MEMBER).await;
     for secret in ["", "MFRGG", "no secret", "\u{e9}", &"A".repeat(10_000)] {
-        let fields = [("secret", secret), ("password", PASSWORD), ("code", "000000")];
+        let fields = [
+            ("secret", secret),
+            ("password", PASSWORD),
+            ("code", "000000"),
+        ];
         let answer = browser.post(PATH, &fields).await;
         assert_eq!(answer.status, 422, "{secret}");
         authenticator(&answer.body);

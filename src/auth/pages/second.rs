@@ -138,10 +138,7 @@ fn code_form(accounts: &Accounts, next: &str, errors: Errors) -> http::Result<Re
 }
 
 /// Nothing is kept until the form comes back, with the secret in it: looking at the page changes nothing.
-pub(super) async fn set_up(
-    State(accounts): State<Accounts>,
-    user: User,
-) -> http::Result<Response> {
+pub(super) async fn set_up(State(accounts): State<Accounts>, user: User) -> http::Result<Response> {
     set_up_form(&accounts, &user, &totp::secret(), Errors::default())
 }
 

@@ -89,11 +89,7 @@ pub(super) async fn enter(
     let done = accounts.sign_in(by, &asking).await?;
     match pages::entered(&accounts, &done, &entered.next) {
         Some(response) => Ok(response),
-        None => form(
-            (&accounts, &client),
-            entered,
-            wrong("password", WRONG),
-        ),
+        None => form((&accounts, &client), entered, wrong("password", WRONG)),
     }
 }
 

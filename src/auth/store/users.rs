@@ -13,8 +13,7 @@ use crate::database::Transaction;
 /// More people are not listed.
 pub(in crate::auth) const LIST_MAX: u32 = 1_000;
 
-const COLUMNS: &str =
-    "id, email, name, role, password_hash, totp_secret, created_at, disabled_at";
+const COLUMNS: &str = "id, email, name, role, password_hash, totp_secret, created_at, disabled_at";
 
 /// A user, with what nobody is shown.
 #[derive(Clone)]

@@ -1,19 +1,17 @@
 //! What a handler may fail with, and the page a visitor then sees.
 
 mod cause;
+mod explain;
 mod page;
 mod words;
 
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
-use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
 
@@ -21,7 +19,6 @@ use crate::cache;
 use crate::database;
 use crate::database::BoxError;
 use crate::http::once;
-use crate::http::personal::Personal;
 use crate::replication;
 
 pub use self::cause::Cause;
@@ -29,6 +26,7 @@ pub use self::page::ErrorPage;
 pub use self::page::ErrorPages;
 pub use self::page::FieldError;
 
+pub(super) use self::explain::Explain;
 pub(super) use self::page::Look;
 use self::words::words;
 
@@ -50,20 +48,6 @@ pub struct Error {
 
 /// Where a request carries its id, from the layer that gives it one.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// How the texts of axum's own extractors begin: they speak to programmers, and go to the log.
-const AXUMS: [&str; 7] = [
-    "Cannot parse",
-    "Expected request with",
-    "Failed to",
-    "Form requests must",
-    "Invalid URL",
-    "Wrong number of path",
-    "length limit exceeded",
-];
-
-/// A longer text of a handler is not put on the page.
-const TEXT_BYTES_MAX: usize = 1_000;
 
 /// What a visitor is told when the site is too busy: come back in a second.
 const SOON: HeaderValue = HeaderValue::from_static("1");
@@ -213,110 +197,10 @@ impl IntoResponse for Error {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, seconds.clone());
         }
-        // `explain`, the layer below, makes the page: only there is it known what the visitor asked for.
+        // `Explain`, a layer, makes the page: only there is it known what the visitor asked for.
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// Gives every error answer a body that says what happened, a page or JSON, and every answer what its request asks for.
-///
-/// What the site's handlers made themselves as HTML or JSON stays as it is; a short plain text goes on the page.
-pub(super) async fn explain(
-    State(look): State<Look>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let wants_json = wants_json(request.headers());
-    let request_id = text(request.headers(), &REQUEST_ID)
-        .unwrap_or_default()
-        .to_owned();
-    let path = request.uri().path().to_owned();
-    let personal = Personal::begin(&mut request, look.is_development);
-    let response = next.run(request).await;
-    let response = match failed(response).await {
-        Ok(response) => response,
-        Err((error, response)) => {
-            log(&error);
-            let page = ErrorPage {
-                status: error.status,
-                title: words(error.status).0,
-                detail: error.detail,
-                errors: error.errors,
-                request_id,
-                path,
-            };
-            look.answer(&page, error.cause.as_deref(), wants_json, response)
-        }
-    };
-    personal.finish(response)
-}
-
-/// Whether an answer is an error that is to be explained, and which.
-async fn failed(response: Response) -> Result<Response, (Error, Response)> {
-    if !response.status().is_client_error() && !response.status().is_server_error() {
-        return Ok(response);
-    }
-    match response.extensions().get::<Error>().cloned() {
-        Some(error) => Err((error, response)),
-        None if has_body_of_its_own(response.headers()) => Ok(response),
-        None => Err(plain(response).await),
-    }
-}
-
-/// What a handler or an extractor said as plain text goes on the page, if it is short.
-async fn plain(response: Response) -> (Error, Response) {
-    let status = response.status();
-    let own_words = words(status).1;
-    if !status.is_client_error()
-        || media(response.headers()).is_none_or(|media| !media.starts_with("text/plain"))
-    {
-        return (Error::new(status, own_words), response);
-    }
-    let (parts, body) = response.into_parts();
-    let text = axum::body::to_bytes(body, TEXT_BYTES_MAX)
-        .await
-        .unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
-    let is_axums = AXUMS.iter().any(|start| text.starts_with(start));
-    if is_axums {
-        tracing::debug!(text, "an extractor refused the request");
-    }
-    let detail = if text.is_empty() || is_axums {
-        own_words.to_owned()
-    } else {
-        text
-    };
-    (
-        Error::new(status, detail),
-        Response::from_parts(parts, axum::body::Body::empty()),
-    )
-}
-
-fn log(error: &Error) {
-    let status = error.status.as_u16();
-    match &error.cause {
-        Some(cause) if error.status.is_server_error() => {
-            tracing::error!(status, place = cause.place(), error = cause.line());
-        }
-        Some(cause) => tracing::debug!(status, place = cause.place(), error = cause.line()),
-        None => {}
-    }
-}
-
-/// Who says so, and who sends JSON and says nothing of pages.
-fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = text(headers, &header::ACCEPT).unwrap_or_default();
-    let sends_json = media(headers).is_some_and(|media| media.contains("json"));
-    !accept.contains("text/html") && (sends_json || accept.contains("json"))
-}
-
-fn has_body_of_its_own(headers: &HeaderMap) -> bool {
-    media(headers).is_some_and(|media| media.starts_with("text/html") || media.contains("json"))
-}
-
-fn media(headers: &HeaderMap) -> Option<&str> {
-    text(headers, &header::CONTENT_TYPE)
 }
 
 /// A header's value, if it is text.

@@ -62,7 +62,7 @@ pub(super) enum Made {
 
 /// All that is needed to make a page, also when its visitor has gone.
 pub(super) struct Making {
-    pub(super) site: Handles,
+    pub(super) site: Arc<Handles>,
     /// The key of the address.
     pub(super) address: String,
     /// For which place it is made.

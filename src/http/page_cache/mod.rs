@@ -90,7 +90,7 @@ struct Rules {
     bytes_max: usize,
     variants_max: usize,
     /// `None`: those that are found beside the request.
-    handles: Option<Handles>,
+    handles: Option<Arc<Handles>>,
 }
 
 impl PageCache {
@@ -161,13 +161,13 @@ impl PageCache {
     /// Its paths are then those that the layer sees: it belongs around a nested router, and not into it.
     #[must_use]
     pub fn cache(mut self, cache: Cache) -> Self {
-        self.rules().handles = Some(Handles {
+        self.rules().handles = Some(Arc::new(Handles {
             place: None,
             pages: Pages::of(&cache),
             cache,
             clock: Clock::system(),
             time: TIME,
-        });
+        }));
         self
     }
 

@@ -33,7 +33,7 @@ const BUSY: &str = "The page could not be made just now. Please try again in a m
 
 /// A request that a page may answer.
 struct Visit {
-    site: Handles,
+    site: Arc<Handles>,
     asked: Asked,
     /// The key of the address.
     address: String,
@@ -66,14 +66,14 @@ where
         None => site.pages.mark_or_new(path).await,
     };
     let visit = Visit {
-        site: site.clone(),
+        site: Arc::clone(site),
         address: marked(mark, &asked.key),
         asked,
     };
     visit.answer(inner, request).await
 }
 
-fn handles<'a>(rules: &'a Rules, request: &'a Request) -> Option<&'a Handles> {
+fn handles<'a>(rules: &'a Rules, request: &'a Request) -> Option<&'a Arc<Handles>> {
     let arrival = || request.extensions().get::<Arrival>();
     rules.handles.as_ref().or_else(|| arrival()?.site.as_ref())
 }
@@ -126,7 +126,8 @@ impl Visit {
                 if self.asked.only_if_cached {
                     return StatusCode::GATEWAY_TIMEOUT.into_response();
                 }
-                found = match self.make(&inner, &place, again, &parts).await {
+                // Not a part of this future, which would be large for all that find their page.
+                found = match Box::pin(self.make(&inner, &place, again, &parts)).await {
                     Made::Kept(bytes) => self.read(Some(&bytes), &parts.headers),
                     Made::Own(response) => return response,
                     Made::Panicked(panic) => std::panic::resume_unwind(panic),
@@ -171,7 +172,7 @@ impl Visit {
     {
         let (own, mine) = oneshot::channel();
         let making = Making {
-            site: self.site.clone(),
+            site: Arc::clone(&self.site),
             address: self.address.clone(),
             place: place.clone(),
             parts: parts.clone(),
