@@ -95,11 +95,11 @@ pub(super) fn normal(text: &str) -> Option<String> {
     } else {
         let end = text.find(':').unwrap_or(text.len());
         let host = text[..end].strip_suffix('.').unwrap_or(&text[..end]);
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let is_label = |label: &str| !label.is_empty() && label.len() <= 63;
         if !host
             .split('.')
-            .all(|label| is_label(label) && label.chars().all(is_plain))
+            .all(|label| is_label(label) && label.bytes().all(is_plain))
         {
             return None;
         }
