@@ -177,7 +177,9 @@ async fn the_time_of_a_request_does_not_count_while_its_body_comes() {
         body
     });
     let time = ("HOUSEBOAT_SERVER__REQUEST_TIMEOUT_MS", "700");
-    let site = Served::with(routes().route("/slow", slow), &[time]).await;
+    // Nor does a body stall that comes for longer than this.
+    let stall = ("HOUSEBOAT_SERVER__BODY_TIMEOUT_MS", "1500");
+    let site = Served::with(routes().route("/slow", slow), &[time, stall]).await;
     let head = "POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length:";
     let mut visitor = Raw::connect(site.address).await;
     visitor.send(format!("{head} 8\r\n\r\n")).await;
