@@ -38,8 +38,12 @@ pub struct Settings {
     /// How long a body may go on without a byte, in milliseconds; 15 000 by default, 1 to 3 600 000.
     pub body_timeout_ms: u64,
     /// How slow a body may be after its first 5 s, in bytes a second; 240 by default, 0 to 1 MiB.
+    ///
+    /// So slow may be who takes an answer as well: see [`write_timeout_ms`](Self::write_timeout_ms).
     pub body_bytes_per_s_min: u64,
-    /// How long a client may take no byte of an answer, in milliseconds; 60 000 by default, 1 to 3 600 000.
+    /// How long a client may take nothing of an answer, in milliseconds; 60 000 by default, 1 to 3 600 000.
+    ///
+    /// What it takes makes up for as much time as it may take at [`body_bytes_per_s_min`](Self::body_bytes_per_s_min).
     pub write_timeout_ms: u64,
     /// The largest head of a request, in bytes; 32 KiB by default, 8 KiB to 256 KiB.
     pub header_bytes_max: usize,

@@ -7,6 +7,7 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::Request;
@@ -14,12 +15,23 @@ use axum::routing::get;
 use houseboat::Context;
 use houseboat::http::Client;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
+use crate::support::containers::Container;
+use crate::support::ledger::example;
+use crate::support::process::TestProcess;
 use crate::support::served::Served;
 use crate::support::waiting::all_tests_are_wanted;
+use crate::support::waiting::slow;
 use crate::support::waiting::wait_for;
+use crate::support::websocket;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process has 10 s for its end, of which open connections are to take none.
+const STOP: Duration = Duration::from_secs(5);
 
 /// A proxy, killed when dropped.
 struct Proxy {
@@ -105,6 +117,47 @@ impl Proxy {
     }
 }
 
+async fn nginx(to: SocketAddr) -> Proxy {
+    Proxy::start("nginx", &["-p", ".", "-c", "nginx.conf", "-e", "log"], |folder, port| {
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=site.example"])
+            .args(["-keyout", "key.pem", "-out", "cert.pem"])
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let text = format!(
+            "daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{}}\nhttp {{\n\
+             access_log off;\nclient_body_temp_path body;\nproxy_temp_path proxy;\nfastcgi_temp_path f;\nuwsgi_temp_path u;\nscgi_temp_path s;\n\
+             upstream site {{ server {to}; keepalive 8; }}\n\
+             map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n\
+             server {{\nlisten 127.0.0.1:{port} ssl;\nssl_certificate cert.pem;\nssl_certificate_key key.pem;\n\
+             location / {{\nproxy_pass http://site;\nproxy_http_version 1.1;\n\
+             proxy_set_header Upgrade $http_upgrade;\nproxy_set_header Connection $connection_upgrade;\n\
+             proxy_set_header Host $http_host;\n\
+             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+             proxy_set_header X-Forwarded-Proto $scheme;\n}}\n}}\n}}\n"
+        );
+        vec![("nginx.conf", text)]
+    })
+    .await
+}
+
+async fn caddy(to: &str) -> Proxy {
+    Proxy::start(
+        "caddy",
+        &["run", "--config", "Caddyfile", "--adapter", "caddyfile"],
+        |_, port| {
+            let text = format!(
+                "{{\nadmin off\nauto_https disable_redirects\nskip_install_trust\n}}\n\
+             https://site.example:{port} {{\nbind 127.0.0.1\ntls internal\nreverse_proxy {to}\n}}\n"
+            );
+            vec![("Caddyfile", text)]
+        },
+    )
+    .await
+}
+
 fn has(program: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
@@ -176,27 +229,7 @@ async fn nginx_in_front() {
     }
     let site = site().await;
     let to = site.address;
-    let proxy = Proxy::start("nginx", &["-p", ".", "-c", "nginx.conf", "-e", "log"], |folder, port| {
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=site.example"])
-            .args(["-keyout", "key.pem", "-out", "cert.pem"])
-            .current_dir(folder)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let text = format!(
-            "daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{}}\nhttp {{\n\
-             access_log off;\nclient_body_temp_path body;\nproxy_temp_path proxy;\nfastcgi_temp_path f;\nuwsgi_temp_path u;\nscgi_temp_path s;\n\
-             upstream site {{ server {to}; keepalive 8; }}\n\
-             server {{\nlisten 127.0.0.1:{port} ssl;\nssl_certificate cert.pem;\nssl_certificate_key key.pem;\n\
-             location / {{\nproxy_pass http://site;\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";\n\
-             proxy_set_header Host $http_host;\n\
-             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
-             proxy_set_header X-Forwarded-Proto $scheme;\n}}\n}}\n}}\n"
-        );
-        vec![("nginx.conf", text)]
-    })
-    .await;
+    let proxy = nginx(to).await;
     check(&proxy, "HTTP/1.1").await;
     // nginx passes these on as the visitor wrote them. They change nothing but for the visitor itself.
     let answer = proxy.ask("/who", &[FORGED[2]]).await;
@@ -219,14 +252,7 @@ async fn caddy_in_front_by_both_versions_of_http() {
     let site = site().await;
     let to = site.address;
     for (scheme, version) in [("http", "HTTP/1.1"), ("h2c", "HTTP/2.0")] {
-        let proxy = Proxy::start("caddy", &["run", "--config", "Caddyfile", "--adapter", "caddyfile"], |_, port| {
-            let text = format!(
-                "{{\nadmin off\nauto_https disable_redirects\nskip_install_trust\n}}\n\
-                 https://site.example:{port} {{\nbind 127.0.0.1\ntls internal\nreverse_proxy {scheme}://{to}\n}}\n"
-            );
-            vec![("Caddyfile", text)]
-        })
-        .await;
+        let proxy = caddy(&format!("{scheme}://{to}")).await;
         check(&proxy, version).await;
         // Caddy sends neither of these on.
         let expected = format!(
@@ -236,4 +262,145 @@ async fn caddy_in_front_by_both_versions_of_http() {
         let answer = proxy.ask("/who", &[FORGED[3]]).await;
         assert!(answer.ends_with(&expected), "{answer}");
     }
+}
+
+/// A visitor's connection through a proxy, whose bytes are the test's own.
+struct Socket {
+    openssl: tokio::process::Child,
+}
+
+impl Socket {
+    /// Asks for a `WebSocket`, as in the example of RFC 6455, and gives the status.
+    async fn open(proxy: &Proxy) -> (Self, String) {
+        let openssl = tokio::process::Command::new("openssl")
+            .args(["s_client", "-quiet", "-servername", "site.example"])
+            .args(["-alpn", "http/1.1", "-connect", &proxy.address.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut socket = Self { openssl };
+        let port = proxy.address.port();
+        let request = format!(
+            "GET /socket HTTP/1.1\r\nHost: site.example:{port}\r\nOrigin: https://site.example:{port}\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        socket.send(request.as_bytes()).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(socket.read(1).await);
+        }
+        let head = String::from_utf8(head).unwrap();
+        (socket, head)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        let stdin = self.openssl.stdin.as_mut().unwrap();
+        stdin.write_all(bytes).await.unwrap();
+        stdin.flush().await.unwrap();
+    }
+
+    async fn read(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let stdout = self.openssl.stdout.as_mut().unwrap();
+        let read = timeout(PATIENCE, stdout.read_exact(&mut bytes)).await;
+        read.unwrap().unwrap();
+        bytes
+    }
+
+    /// Opens one, and sends a message again and again.
+    async fn talk(proxy: &Proxy) -> Self {
+        let (mut socket, head) = Self::open(proxy).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}{}", proxy.log());
+        let accepts = head.to_ascii_lowercase();
+        let accept = "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n";
+        assert!(accepts.contains(accept), "{head}");
+        for _ in 0..3 {
+            socket.says_hello().await;
+        }
+        socket
+    }
+
+    async fn says_hello(&mut self) {
+        // "Hello", masked, is an example of RFC 6455 as well.
+        let masked = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
+        self.send(masked).await;
+        assert_eq!(self.read(7).await, b"\x81\x05Hello");
+    }
+
+    /// Waits until the other side has ended it.
+    async fn is_over(&mut self) {
+        let stdout = self.openssl.stdout.as_mut().unwrap();
+        let mut rest = Vec::new();
+        timeout(PATIENCE, stdout.read_to_end(&mut rest))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+}
+
+/// nginx and Caddy, those that there are, in front of `to`.
+async fn proxies(to: SocketAddr) -> Vec<Proxy> {
+    let mut proxies = Vec::new();
+    if has("nginx") && has("openssl") {
+        proxies.push(nginx(to).await);
+    }
+    if has("caddy") && has("openssl") {
+        proxies.push(caddy(&format!("http://{to}")).await);
+    }
+    proxies
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through_a_proxy_and_ends_with_the_process() {
+    if !slow("a_websocket_goes_through_a_proxy_and_ends_with_the_process") {
+        return;
+    }
+    let program = example("socket");
+    let mut process = TestProcess::builder()
+        .program(&program)
+        .variable("APP_URL", "https://site.example")
+        .start()
+        .await;
+    let proxies = proxies(process.address().parse().unwrap()).await;
+    let mut sockets = Vec::new();
+    for proxy in &proxies {
+        sockets.push(Socket::talk(proxy).await);
+    }
+    // One that has said nothing for a while is nobody's slow request.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for socket in &mut sockets {
+        socket.says_hello().await;
+    }
+    process.terminate();
+    let status = process.wait(STOP).await;
+    assert!(status.success(), "{status}\n{}", process.log());
+    for socket in &mut sockets {
+        socket.is_over().await;
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_is_handed_over_and_ends_with_the_container_that_passes_it_on() {
+    let (a, b) = (Container::start().await, Container::start().await);
+    let routes = Router::new().route("/socket", get(websocket::echo));
+    b.front.serve(routes);
+    a.front.pass(b.peer());
+    let proxies = proxies(a.visitors).await;
+    let mut sockets = Vec::new();
+    for proxy in &proxies {
+        sockets.push(Socket::talk(proxy).await);
+    }
+    let began = Instant::now();
+    a.shut().await;
+    for socket in &mut sockets {
+        socket.is_over().await;
+    }
+    // What is still open at the other end keeps nobody, either.
+    b.shut().await;
+    assert!(began.elapsed() < STOP, "{:?}", began.elapsed());
 }

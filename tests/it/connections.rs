@@ -26,6 +26,9 @@ use crate::support::served::Served;
 
 const SOON: Duration = Duration::from_secs(5);
 
+/// A body that comes slowly is let come for longer than this.
+const GRACE: Duration = Duration::from_secs(4);
+
 fn routes() -> Router<Context> {
     Router::new()
         .route("/hello", get(async || "hello"))
@@ -148,11 +151,14 @@ async fn a_body_that_stops_coming_is_answered_with_408() {
         "transfer-encoding: chunked\r\n\r\n5\r\nab",
         "transfer-encoding: chunked\r\n\r\n",
     ] {
+        let began = Instant::now();
         let mut visitor = Raw::connect(site.address).await;
         visitor
             .send(format!("POST /echo HTTP/1.1\r\nhost: a\r\n{begun}"))
             .await;
         let answer = visitor.answer().await;
+        // Nor for as long as one may be slow that comes.
+        assert!(began.elapsed() < GRACE, "{begun}: {:?}", began.elapsed());
         assert_eq!(
             (answer.status, answer.header("connection")),
             (408, "close"),

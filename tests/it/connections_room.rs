@@ -5,15 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
 use axum::routing::get;
+use axum::routing::post;
 use houseboat::Context;
+use http_body_util::BodyExt;
 use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 
 use crate::support::process::TestProcess;
 use crate::support::raw::Raw;
 use crate::support::served::Served;
+use crate::support::waiting::is_pending;
 use crate::support::waiting::wait_for;
+use crate::support::websocket;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -104,6 +110,55 @@ async fn busy_connections_stay_and_one_more_is_closed() {
         is_open(&mut visitor).await.then_some(())
     };
     wait_for("an answer", PATIENCE, answered).await;
+}
+
+#[tokio::test]
+async fn answers_on_their_way_and_upgraded_connections_stay() {
+    let events = get(async || {
+        let events = futures_util::StreamExt::then(futures_util::stream::repeat(()), |()| async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok::<_, std::io::Error>("tick")
+        });
+        Body::from_stream(Box::pin(events))
+    });
+    // It has seen enough of the body, which is not there.
+    let has_left = Arc::new(Semaphore::new(0));
+    let tells = Arc::clone(&has_left);
+    let leaves = post(async move |request: Request| {
+        let mut body = request.into_body();
+        let begun = tokio::time::timeout(Duration::from_millis(50), body.frame()).await;
+        assert!(begun.is_err());
+        drop(body);
+        tells.add_permits(1);
+        std::future::pending::<()>().await;
+    });
+    let routes = routes()
+        .route("/events", events)
+        .route("/leaves", leaves)
+        .route("/socket", get(websocket::echo));
+    let site = Served::with(routes, &[room("3")]).await;
+    let mut waits = Raw::connect(site.address).await;
+    waits.ask("POST", "/leaves", &["content-length: 9"]).await;
+    has_left.acquire().await.unwrap().forget();
+    let mut reads = Raw::connect(site.address).await;
+    reads.ask("GET", "/events", &[]).await;
+    assert_eq!(reads.head().await.status, 200);
+    let mut talks = Raw::connect(site.address).await;
+    let asks = [
+        "connection: upgrade",
+        "upgrade: websocket",
+        "sec-websocket-key: a",
+    ];
+    talks.ask("GET", "/socket", &asks).await;
+    assert_eq!(talks.head().await.status, 101);
+    for _ in 0..3 {
+        let mut more = Raw::connect(site.address).await;
+        assert!(more.rest().await.is_empty());
+        reads.read_exactly(9 * 2).await;
+        talks.send(b"\x81\x81\0\0\0\0x").await;
+        assert_eq!(talks.read_exactly(3).await, b"\x81\x01x");
+    }
+    assert!(is_pending(&mut Box::pin(waits.rest())).await);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::http::Request;
 use axum::routing::get;
 use axum::routing::post;
+use futures_util::Stream;
 use houseboat::Context;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioExecutor;
@@ -27,7 +28,13 @@ fn routes() -> Router<Context> {
     Router::new()
         .route("/hello", get(async || "hello"))
         .route("/large", get(async || vec![b'x'; 1 << 20]))
+        .route("/whole", get(async || Body::from_stream(whole())))
         .route("/echo", post(async |body: Bytes| body))
+}
+
+/// A large piece, of which nobody knows that it is the last.
+fn whole() -> impl Stream<Item = std::io::Result<Bytes>> {
+    futures_util::stream::iter([Ok(Bytes::from(vec![b'x'; 1 << 20]))])
 }
 
 /// A request for `path` over HTTP/2 as the first of a connection: `:method`, `:scheme`, `:path`, `:authority`.
@@ -77,7 +84,7 @@ async fn an_answer_that_is_read_piece_by_piece_is_waited_for() {
         .await
         .unwrap();
     tokio::spawn(connection);
-    let request = Request::get("http://site.test/large");
+    let request = Request::get("http://site.test/whole");
     let answer = sender.send_request(request.body(Body::empty()).unwrap());
     let mut body = answer.await.unwrap().into_body();
     let mut bytes = 0;
@@ -151,6 +158,8 @@ async fn heads_go_before_bodies_and_bodies_that_go_on_last() {
     assert!(half.rest().await.is_empty());
     pause().await;
     honest.send([b'x'; 1500]).await;
+    // A byte now and then is no going on.
+    drips.send("x").await;
     pause().await;
     let mut other = Raw::connect(site.address).await;
     other.send("GET /hello HTTP/1.1\r\n").await;
@@ -168,7 +177,9 @@ async fn the_time_of_a_request_does_not_count_while_its_body_comes() {
         body
     });
     let time = ("HOUSEBOAT_SERVER__REQUEST_TIMEOUT_MS", "700");
-    let site = Served::with(routes().route("/slow", slow), &[time]).await;
+    // Nor does a body stall that comes for longer than this.
+    let stall = ("HOUSEBOAT_SERVER__BODY_TIMEOUT_MS", "1500");
+    let site = Served::with(routes().route("/slow", slow), &[time, stall]).await;
     let head = "POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length:";
     let mut visitor = Raw::connect(site.address).await;
     visitor.send(format!("{head} 8\r\n\r\n")).await;

@@ -37,6 +37,8 @@ mod client;
 mod config;
 mod config_queues;
 mod connections;
+mod connections_http2;
+mod connections_read;
 mod connections_room;
 mod connections_shapes;
 mod connections_slow;

@@ -26,6 +26,8 @@ pub(in crate::http) struct Limits {
     pub(super) idle: Duration,
     pub(super) head: Duration,
     pub(super) unread: Duration,
+    /// How fast an answer has to be taken, where it is waited for that.
+    pub(super) bytes_per_s_min: u64,
     pub(super) head_bytes_max: usize,
     proxies: Option<Proxies>,
 }
@@ -39,6 +41,7 @@ impl Limits {
             idle: Duration::from_millis(settings.idle_timeout_ms),
             head: Duration::from_millis(settings.header_timeout_ms),
             unread: Duration::from_millis(settings.write_timeout_ms),
+            bytes_per_s_min: settings.body_bytes_per_s_min,
             head_bytes_max: settings.header_bytes_max,
             proxies: Some(settings.proxies()),
         }

@@ -11,6 +11,7 @@ mod limits;
 mod pulse;
 mod stream;
 mod table;
+mod taking;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -28,7 +29,10 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +61,9 @@ const RESETS_MAX: usize = 20;
 const MISTAKES_MAX: usize = 100;
 /// What is made ready for a client of HTTP/2 that does not read, for each stream.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
+/// What the system holds of a connection's answers beyond what it may send at once; below half of it, it takes more.
+#[cfg(target_os = "linux")]
+const HELD_BYTES: u32 = 32 << 10;
 /// After so long without a byte, a connection of HTTP/2 is asked whether it is there,
 const PING: Duration = Duration::from_secs(20);
 /// and has so long to say so.
@@ -76,7 +83,7 @@ pub(super) async fn serve<S>(
 {
     limits.fit();
     let builder = builder(&limits);
-    let needs_host = limits.needs_host();
+    let (needs_host, bytes_per_s_min) = (limits.needs_host(), limits.bytes_per_s_min);
     let table = Table::new(limits);
     let (running, mut ended) = mpsc::channel::<()>(1);
     let mut sweep = tokio::time::interval(SWEEP);
@@ -96,10 +103,11 @@ pub(super) async fn serve<S>(
                 Some(place) => {
                     // What comes in pieces is not to wait for the next piece; without, it is only slower.
                     let _ = stream.set_nodelay(true);
+                    hold_little(&stream);
                     let service = service.clone();
                     let (builder, running) = (builder.clone(), running.clone());
                     tokio::spawn(async move {
-                        let stream = Stream::new(stream, place, needs_host);
+                        let stream = Stream::new(stream, place, needs_host, bytes_per_s_min);
                         connection(stream, peer, service, &builder).await;
                         drop(running);
                     });
@@ -147,6 +155,20 @@ fn builder(limits: &Limits) -> Arc<Builder<TokioExecutor>> {
         .keep_alive_timeout(PONG);
     Arc::new(builder)
 }
+
+/// Has the system hold little of what cannot be sent yet, so that it shows soon that a client takes more.
+///
+/// Otherwise it holds up to 4 MB for each, and takes more when a third of that is gone: a slow line takes minutes for
+/// that, in which its client seems to take nothing.
+#[cfg(target_os = "linux")]
+fn hold_little(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(HELD_BYTES) {
+        tracing::trace!(%error, "the system holds what it likes of an answer");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hold_little(_: &TcpStream) {}
 
 /// Answers on one connection until it ends, or is told to.
 async fn connection<S>(

@@ -28,7 +28,7 @@ pub(super) struct Pulse {
     in_hand: AtomicU32,
     /// When the connection was made, its head began, or its last request ended: the latest of these, in milliseconds.
     since: AtomicU64,
-    /// Since when the client takes no byte of what is to be written, in milliseconds; 0 where it does.
+    /// Since when the client takes nothing of what is to be written, or so little, in milliseconds; 0 where it does.
     unread_since: AtomicU64,
     /// Requests whose body is waited for.
     waiting: AtomicU32,
@@ -95,7 +95,7 @@ impl Pulse {
         pulse
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         milliseconds(self.zero)
     }
 
@@ -111,13 +111,9 @@ impl Pulse {
         }
     }
 
-    /// The client takes what is written, or does not.
-    pub(super) fn takes(&self, takes: bool) {
-        let is_unread = self.unread_since.load(Relaxed) != 0;
-        if takes == is_unread {
-            let since = if takes { 0 } else { self.now() };
-            self.unread_since.store(since, Relaxed);
-        }
+    /// The client takes nothing of what is written, as it seems since then, in milliseconds; or it does.
+    pub(super) fn is_unread(&self, since: Option<u64>) {
+        self.unread_since.store(since.unwrap_or_default(), Relaxed);
     }
 
     /// It is no longer a connection of requests and answers.

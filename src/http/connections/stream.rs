@@ -16,6 +16,7 @@ use crate::http::connections::framing::Framing;
 use crate::http::connections::framing::Sending;
 use crate::http::connections::pulse::Pulse;
 use crate::http::connections::table::Place;
+use crate::http::connections::taking::Taking;
 
 /// What is given on in the place of a refused byte: no request has it anywhere, so hyper answers 400 and closes.
 const NEVER: u8 = 0;
@@ -33,6 +34,7 @@ pub(super) struct Stream {
     framing: Framing,
     refusal: Refusal,
     unwanted: usize,
+    taking: Taking,
     /// Dropped with the stream, which may outlive its HTTP.
     place: Place,
 }
@@ -47,18 +49,33 @@ enum Refusal {
 }
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream, place: Place, needs_host: bool) -> Self {
+    pub(super) fn new(
+        socket: TcpStream,
+        place: Place,
+        needs_host: bool,
+        bytes_per_s_min: u64,
+    ) -> Self {
         Self {
             socket,
             framing: Framing::new(needs_host),
             refusal: Refusal::None,
             unwanted: 0,
+            taking: Taking::new(bytes_per_s_min),
             place,
         }
     }
 
     pub(super) fn pulse(&self) -> &Arc<Pulse> {
         self.place.pulse()
+    }
+
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+        let bytes = match written {
+            Poll::Ready(Ok(bytes)) => Some(*bytes),
+            Poll::Ready(Err(_)) => Some(0),
+            Poll::Pending => None,
+        };
+        self.taking.wrote(bytes, self.place.pulse());
     }
 
     fn follow(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
@@ -129,7 +146,7 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(context, bytes);
-        self.pulse().takes(written.is_ready());
+        self.wrote(&written);
         written
     }
 
@@ -139,7 +156,7 @@ impl AsyncWrite for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
-        self.pulse().takes(written.is_ready());
+        self.wrote(&written);
         written
     }
 

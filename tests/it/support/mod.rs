@@ -37,4 +37,5 @@ pub(crate) mod traffic;
 pub(crate) mod twin;
 pub(crate) mod visitors;
 pub(crate) mod waiting;
+pub(crate) mod websocket;
 pub(crate) mod work;
