@@ -233,17 +233,17 @@ impl Fields {
 }
 
 /// `*`, `1`, `1-3` and lists of these; `None` for what is more.
-fn set(field: &str, (least, most): (i8, i8)) -> Option<Vec<i8>> {
+fn set(field: &str, (min, max): (i8, i8)) -> Option<Vec<i8>> {
     let number = |text: &str| {
         let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let value = text.parse().ok().filter(|_| is_plain);
-        value.filter(|value| (least..=most).contains(value))
+        value.filter(|value| (min..=max).contains(value))
     };
     let mut set = Vec::new();
     for part in field.split(',') {
         match part.split_once('-') {
             Some((first, last)) => set.extend(number(first)?..=number(last)?),
-            None if part == "*" => set.extend(least..=most),
+            None if part == "*" => set.extend(min..=max),
             None => set.push(number(part)?),
         }
     }

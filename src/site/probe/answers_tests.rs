@@ -190,7 +190,6 @@ mod tests {
     #[test]
     fn every_answer_that_was_kept_is_found_out() {
         for input in corpus("answers") {
-            println!("{}", input.escape_ascii());
             holds(&input);
         }
     }
