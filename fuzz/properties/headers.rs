@@ -120,7 +120,7 @@ impl Stage {
 
 fn routes() -> Router<Context> {
     let page = || async { PAGE };
-    let kept = get(page).layer(PageCache::new(Duration::from_secs(3_600)));
+    let kept = get(page).layer(PageCache::new(Duration::from_hours(1)));
     let said = async |client: Client| {
         Json(Said {
             address: client.address,
@@ -313,9 +313,8 @@ fn decoded(asked: &Asked, answer: &Answer) -> Vec<u8> {
         _ if body.is_empty() => {}
         "" => plain = body.to_vec(),
         "gzip" => {
-            _ = flate2::read::GzDecoder::new(body)
-                .read_to_end(&mut plain)
-                .unwrap()
+            let mut reader = flate2::read::GzDecoder::new(body);
+            reader.read_to_end(&mut plain).unwrap();
         }
         "br" => brotli::BrotliDecompress(&mut body, &mut plain).unwrap(),
         coding => panic!("{coding} is nothing that we write"),
