@@ -44,6 +44,7 @@ async fn an_entry_that_is_wrong_is_named_with_what_would_be_right() {
         ),
         (entry("a", ""), ["\"a\"", "empty", right]),
         (entry("a", "61 * * * *"), ["\"a\"", "61", right]),
+        (entry("a", "30, 2 * * *"), ["\"a\"", "empty place", right]),
         (entry("a", "* * * *"), ["\"a\"", "\"* * * *\"", right]),
         (entry("a", "0 0 1 1 * 2030"), ["\"a\"", "2030", right]),
         (entry("a", "0 0 0 1 1 * 2030"), ["\"a\"", "years", right]),

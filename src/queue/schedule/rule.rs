@@ -138,13 +138,22 @@ fn calendar(entry: &Entry, zone: &str, now: Timestamp) -> Result<Rule, ScheduleE
     let (name, expression) = (entry.name.clone(), entry.timing.to_string());
     // A year would be an expression that comes no more one day, and an error at the start from then on.
     let parser = CronParser::builder().year(Year::Disallowed).build();
-    let cron = match parser.parse(&expression) {
+    // `croner` takes a list with nothing in it, and looks for its ticks for many seconds and in vain.
+    let is_full = |field: &str| field.split(',').all(|part| !part.is_empty());
+    let parsed = if expression.split_whitespace().all(is_full) {
+        parser.parse(&expression).map_err(|error| error.to_string())
+    } else {
+        Err("a list has an empty place".to_owned())
+    };
+    let cron = match parsed {
         Ok(cron) => cron,
-        Err(error) => {
+        Err(reason) => {
+            // It quotes what was given as it is.
+            let reason = reason.trim_end_matches('.').replace(char::is_control, "?");
             return Err(ScheduleError::Cron {
                 name,
                 expression,
-                reason: error.to_string().trim_end_matches('.').to_owned(),
+                reason,
             });
         }
     };

@@ -5,6 +5,8 @@
 //! from nothing each time: name, connection and certificate are checked anew. It reaches what its [`Network`] lets it.
 
 mod address;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod answers_tests;
 mod cause;
 mod failure;
 mod network;
