@@ -81,6 +81,8 @@ mod migration_processes;
 mod migrations;
 mod model;
 mod monitor;
+mod monitor_browser;
+mod monitor_forms;
 mod monitor_people;
 mod nonce;
 mod observatory;
