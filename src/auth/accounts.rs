@@ -95,6 +95,12 @@ pub enum Refusal {
     Busy,
 }
 
+impl Refusal {
+    pub(super) fn taken(email: &Email) -> Self {
+        Self::Email(format!("{} has an account already.", email.as_str()))
+    }
+}
+
 /// A name has at most so many characters.
 pub(super) const NAME_CHARS_MAX: usize = 100;
 
@@ -170,7 +176,7 @@ impl Accounts {
         hash: Option<String>,
     ) -> Result<i64, Refusal> {
         let name = clean_name(name).ok_or(Refusal::Name)?;
-        let taken = format!("{} has an account already.", email.as_str());
+        let taken = Refusal::taken(&email);
         let id = self.database().write(move |tx| {
             let id = users::insert(tx, &email, (&name, role), hash.as_deref())?;
             if role == Role::Owner && id.is_some() {
@@ -178,7 +184,7 @@ impl Accounts {
             }
             Ok(id)
         });
-        id.await?.ok_or(Refusal::Email(taken))
+        id.await?.ok_or(taken)
     }
 
     /// Signs a user in without a password, and gives the cookie to send: `session=…`. For the tests of a site.

@@ -48,9 +48,7 @@ fn seen(answer: &Answer, entered: &str) -> (u16, String, Vec<(String, String)>) 
 async fn the_answer_does_not_tell_who_has_an_account() {
     let people = People::with(Auth::default(), routes(), &MANY).await;
     let mut owner = people.signed_in(OWNER).await;
-    let invited = owner
-        .post("/account/people", &[("email", "invited@site.test")])
-        .await;
+    let invited = owner.invite("invited@site.test").await;
     assert_eq!(invited.status, 200, "{}", invited.body);
     let disabled =
         people

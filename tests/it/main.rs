@@ -12,6 +12,7 @@ mod auth_attack;
 mod auth_attempts;
 mod auth_first;
 mod auth_links;
+mod auth_people;
 mod auth_second;
 mod auth_sessions;
 mod backup;
