@@ -48,6 +48,7 @@ mod accounts;
 mod attempts;
 mod client;
 mod cookie;
+mod costs;
 mod email;
 mod key;
 mod links;

@@ -10,6 +10,9 @@ use crate::auth::user::Role;
 use crate::auth::user::User;
 use crate::database::Transaction;
 
+/// Of a hash of 32 bytes by a salt of 16, with the signs before both.
+const SALT_AND_HASH_CHARS: u32 = 67;
+
 /// Comes after every address.
 const LAST: &str = "\u{10FFFF}";
 
@@ -142,6 +145,20 @@ fn place(conn: &Connection, id: i64) -> rusqlite::Result<Option<Place>> {
             Ok((Role::of(row.get_ref(0)?.as_str()?), row.get(1)?))
         })
         .optional()
+}
+
+/// A hash of each kind that is kept, up to so many: they are alike but for the salt and what comes after it.
+pub(in crate::auth) fn kinds_of_hashes(
+    conn: &Connection,
+    limit: u32,
+) -> rusqlite::Result<Vec<String>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT min(password_hash) FROM users WHERE password_hash IS NOT NULL
+         GROUP BY substr(password_hash, 1, length(password_hash) - ?1) LIMIT ?2",
+    )?;
+    statement
+        .query_map([SALT_AND_HASH_CHARS, limit], |row| row.get(0))?
+        .collect()
 }
 
 /// Whether the site has an owner.
