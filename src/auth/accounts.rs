@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use tokio::sync::OnceCell;
 use tokio::sync::Semaphore;
 
 use crate::auth::Settings;
@@ -41,6 +42,9 @@ const SEEN: Duration = Duration::from_mins(5);
 /// So many links are sent at a time; with more the request for one comes to nothing.
 const SENDING: usize = 16;
 
+/// So many kinds of hashes are read.
+const KINDS_READ: u32 = 16;
+
 /// What sends a link that sets a password.
 pub(super) type OnReset = Arc<
     dyn Fn(crate::auth::User, String) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
@@ -61,6 +65,8 @@ struct Inner {
     cache: Option<Cache>,
     settings: Settings,
     hasher: Hasher,
+    /// Whether the hasher knows which kinds of hashes are kept.
+    has_learnt: OnceCell<()>,
     cookies: Cookies,
     /// Once there is an owner there is always one.
     has_owner: AtomicBool,
@@ -95,6 +101,12 @@ pub enum Refusal {
     Busy,
 }
 
+impl Refusal {
+    pub(super) fn taken(email: &Email) -> Self {
+        Self::Email(format!("{} has an account already.", email.as_str()))
+    }
+}
+
 /// A name has at most so many characters.
 pub(super) const NAME_CHARS_MAX: usize = 100;
 
@@ -107,6 +119,7 @@ impl Accounts {
             cache: None,
             settings: settings.clone(),
             hasher: Hasher::new(settings),
+            has_learnt: OnceCell::new(),
             cookies: Cookies::of(settings),
             has_owner: AtomicBool::new(false),
             on_reset: None,
@@ -170,7 +183,7 @@ impl Accounts {
         hash: Option<String>,
     ) -> Result<i64, Refusal> {
         let name = clean_name(name).ok_or(Refusal::Name)?;
-        let taken = format!("{} has an account already.", email.as_str());
+        let taken = Refusal::taken(&email);
         let id = self.database().write(move |tx| {
             let id = users::insert(tx, &email, (&name, role), hash.as_deref())?;
             if role == Role::Owner && id.is_some() {
@@ -178,7 +191,7 @@ impl Accounts {
             }
             Ok(id)
         });
-        id.await?.ok_or(Refusal::Email(taken))
+        id.await?.ok_or(taken)
     }
 
     /// Signs a user in without a password, and gives the cookie to send: `session=…`. For the tests of a site.
@@ -291,6 +304,19 @@ impl Accounts {
 
     pub(super) fn hasher(&self) -> &Hasher {
         &self.0.hasher
+    }
+
+    /// The hasher, once it knows which kinds of hashes are kept; they are read once.
+    pub(super) async fn learnt(&self) -> database::Result<&Hasher> {
+        let learn = || async {
+            let kinds = self
+                .database()
+                .read(|conn| Ok(users::kinds_of_hashes(conn, KINDS_READ)?));
+            self.hasher().learn(&kinds.await?);
+            Ok::<_, database::Error>(())
+        };
+        self.0.has_learnt.get_or_try_init(learn).await?;
+        Ok(self.hasher())
     }
 
     pub(super) fn cookies(&self) -> Cookies {

@@ -48,6 +48,7 @@ mod accounts;
 mod attempts;
 mod client;
 mod cookie;
+mod costs;
 mod email;
 mod key;
 mod links;
@@ -106,6 +107,10 @@ pub const MIGRATIONS: Migrations = Migrations::new(
         (
             "V2__totp",
             include_str!("../../migrations/auth/V2__totp.sql"),
+        ),
+        (
+            "V3__users_by_role",
+            include_str!("../../migrations/auth/V3__users_by_role.sql"),
         ),
     ],
 );

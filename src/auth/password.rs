@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::OnceLock;
 
 use argon2::Algorithm;
 use argon2::Argon2;
@@ -16,6 +15,8 @@ use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::auth::Settings;
+use crate::auth::costs::Costs;
+use crate::auth::costs::is_same;
 use crate::auth::email::Email;
 use crate::digits::random;
 use crate::http;
@@ -98,8 +99,7 @@ pub(super) struct Hasher {
     /// For those that are checked and those that wait.
     places: Arc<Semaphore>,
     running: Arc<Semaphore>,
-    /// What is compared where there is no hash, so that it takes as long.
-    dummy: Arc<OnceLock<String>>,
+    costs: Costs,
 }
 
 /// What came of a password.
@@ -117,10 +117,10 @@ impl Hasher {
             .expect("the settings have ranges within those of argon2");
         let at_once = settings.hashes_max as usize;
         Self {
+            costs: Costs::new(&params),
             argon: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             places: Arc::new(Semaphore::new(at_once * (1 + WAITING))),
             running: Arc::new(Semaphore::new(at_once)),
-            dummy: Arc::default(),
         }
     }
 
@@ -134,6 +134,13 @@ impl Hasher {
         self.run(move || hash(&argon, &password)).await
     }
 
+    /// Notes which kinds of hashes are kept: to check a password is to take the time of each.
+    pub(super) fn learn(&self, hashes: &[String]) {
+        for hash in hashes.iter().filter_map(|it| PasswordHash::new(it).ok()) {
+            self.costs.learn(&hash);
+        }
+    }
+
     /// Whether it is the password of this hash; without a hash it is not, after the same time.
     ///
     /// # Errors
@@ -144,8 +151,8 @@ impl Hasher {
         password: Password,
         kept: Option<String>,
     ) -> http::Result<Verdict> {
-        let (argon, dummy) = (self.argon.clone(), Arc::clone(&self.dummy));
-        self.run(move || verify(&argon, &password, kept.as_deref(), &dummy))
+        let (argon, costs) = (self.argon.clone(), self.costs.clone());
+        self.run(move || verify(&argon, &costs, &password, kept.as_deref()))
             .await
     }
 
@@ -190,33 +197,23 @@ fn hash(argon: &Argon2<'_>, password: &Password) -> String {
     hash.to_string()
 }
 
-fn verify(
-    argon: &Argon2<'_>,
-    password: &Password,
-    kept: Option<&str>,
-    dummy: &OnceLock<String>,
-) -> Verdict {
-    // Made by whoever comes first, whether there is an account or not.
-    let dummy = dummy.get_or_init(|| hash(argon, &Password(String::from("dummy"))));
-    let real = kept.and_then(|kept| PasswordHash::new(kept).ok());
-    let is_there = real.is_some();
-    let against = real.or_else(|| PasswordHash::new(dummy).ok());
-    let is_equal = against
+fn verify(argon: &Argon2<'_>, costs: &Costs, password: &Password, kept: Option<&str>) -> Verdict {
+    let kept = kept.and_then(|kept| PasswordHash::new(kept).ok());
+    if let Some(kept) = &kept {
+        costs.learn(kept);
+    }
+    let bytes = password.0.as_bytes();
+    costs.spend(bytes, kept.as_ref());
+    let is_equal = kept
         .as_ref()
-        .is_some_and(|it| argon.verify_password(password.0.as_bytes(), it).is_ok());
-    let is_right = is_there && is_equal && password.0.chars().count() <= CHARS_MAX;
+        .is_some_and(|it| argon.verify_password(bytes, it).is_ok());
+    let is_right = is_equal && password.0.chars().count() <= CHARS_MAX;
     let is_old = |it: &PasswordHash| {
         Params::try_from(it).map_or(true, |old| !is_same(&old, argon.params()))
             || it.algorithm.as_str() != Algorithm::Argon2id.as_str()
     };
-    let new_hash =
-        (is_right && against.as_ref().is_some_and(is_old)).then(|| hash(argon, password));
+    let new_hash = (is_right && kept.as_ref().is_some_and(is_old)).then(|| hash(argon, password));
     Verdict { is_right, new_hash }
-}
-
-fn is_same(one: &Params, other: &Params) -> bool {
-    let costs = |it: &Params| (it.m_cost(), it.t_cost(), it.p_cost());
-    costs(one) == costs(other)
 }
 
 #[cfg(test)]

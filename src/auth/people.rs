@@ -1,8 +1,10 @@
 //! What an owner does to people, and people to themselves.
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 
 use crate::auth::accounts::Accounts;
+use crate::auth::accounts::Refusal;
 use crate::auth::email::Email;
 use crate::auth::store::codes;
 use crate::auth::store::sessions;
@@ -10,10 +12,18 @@ use crate::auth::store::sessions::Session;
 use crate::auth::store::tokens;
 use crate::auth::store::users;
 use crate::auth::store::users::Account;
+use crate::auth::store::users::Part;
 use crate::auth::totp;
 use crate::auth::user::Role;
 use crate::auth::user::User;
 use crate::database;
+use crate::http::Once;
+
+/// So many people are on a page.
+const PAGE: u32 = 50;
+
+/// So many are read at once, where all are: a read is not to take long.
+const AT_ONCE: u32 = 1_000;
 
 /// A user, as the command line lists them.
 #[derive(Clone, Debug)]
@@ -21,6 +31,27 @@ pub(crate) struct Listed {
     pub(crate) user: User,
     pub(crate) state: &'static str,
     pub(crate) created_at: Timestamp,
+}
+
+impl From<Account> for Listed {
+    fn from(account: Account) -> Self {
+        Self {
+            state: match (&account.password_hash, account.is_enabled()) {
+                (_, false) => "disabled",
+                (None, true) => "invited",
+                (Some(_), true) => "active",
+            },
+            created_at: Timestamp::from_millisecond(account.created_at).unwrap_or_default(),
+            user: account.user,
+        }
+    }
+}
+
+/// Some of the people, as the owner sees them.
+pub(super) struct Page {
+    pub(super) people: Vec<Account>,
+    pub(super) has_before: bool,
+    pub(super) has_after: bool,
 }
 
 /// What came of disabling somebody.
@@ -35,23 +66,59 @@ pub(crate) enum Switched {
 }
 
 impl Accounts {
-    pub(super) async fn list(&self) -> database::Result<Vec<Account>> {
-        self.database().read(|conn| Ok(users::list(conn)?)).await
+    /// One page of the list: that part of it, or the first page where nobody is in that part.
+    pub(super) async fn page(&self, part: Part) -> database::Result<Page> {
+        let page = self.database().read(move |conn| {
+            // One more says whether there are more.
+            let mut people = users::list(conn, part, PAGE + 1)?;
+            let part = if people.is_empty() {
+                people = users::list(conn, Part::First, PAGE + 1)?;
+                Part::First
+            } else {
+                part
+            };
+            let has_more = people.len() > PAGE as usize;
+            let (has_before, has_after) = match part {
+                Part::First => (false, has_more),
+                Part::After(_) => (true, has_more),
+                Part::Before(_) => (has_more, true),
+            };
+            match part {
+                Part::Before(_) if has_more => drop(people.remove(0)),
+                _ => people.truncate(PAGE as usize),
+            }
+            Ok(Page {
+                people,
+                has_before,
+                has_after,
+            })
+        });
+        page.await
     }
 
     /// All users, owners first.
     pub(crate) async fn listed(&self) -> database::Result<Vec<Listed>> {
-        let accounts = self.list().await?.into_iter();
-        let listed = accounts.map(|account| Listed {
-            state: match (&account.password_hash, account.is_enabled()) {
-                (_, false) => "disabled",
-                (None, true) => "invited",
-                (Some(_), true) => "active",
-            },
-            created_at: Timestamp::from_millisecond(account.created_at).unwrap_or_default(),
-            user: account.user,
+        let mut listed = Vec::new();
+        let mut part = Part::First;
+        loop {
+            let some = move |conn: &Connection| Ok(users::list(conn, part, AT_ONCE)?);
+            let accounts = self.database().read(some).await?;
+            let Some(last) = accounts.last() else {
+                return Ok(listed);
+            };
+            part = Part::After(last.user.id);
+            listed.extend(accounts.into_iter().map(Listed::from));
+        }
+    }
+
+    /// Adds a member who has to set a password by a link, once however often the form is sent; gives the id.
+    pub(super) async fn invite(&self, once: Once, email: &str) -> Result<i64, Refusal> {
+        let email = Email::parse(email).map_err(|reason| Refusal::Email(reason.to_owned()))?;
+        let taken = Refusal::taken(&email);
+        let added = once.write(self.database(), move |tx| {
+            Ok(users::insert(tx, &email, ("", Role::Member), None)?)
         });
-        Ok(listed.collect())
+        added.await?.ok_or(taken)
     }
 
     /// The user who has this address, however it is spelt.

@@ -18,7 +18,9 @@ use houseboat::database;
 use houseboat::database::Database;
 use houseboat::database::Transaction;
 use houseboat::http::Errors;
+use houseboat::http::Flash;
 use houseboat::http::Form;
+use houseboat::http::OnceKey;
 use houseboat::http::Path;
 use houseboat::http::Result;
 use serde::Deserialize;
@@ -35,6 +37,7 @@ use crate::site::monitors::Activity;
 use crate::site::monitors::MONITORS_MAX;
 use crate::site::pages::DeletePage;
 use crate::site::pages::FormPage;
+use crate::site::pages::Of;
 use crate::site::views;
 use crate::site::views::found;
 use crate::site::views::frame;
@@ -68,9 +71,21 @@ struct Kept {
     page: String,
 }
 
-/// The page is kept with the number of the last change that shows on it, so it is never behind one.
-async fn status(State(context): State<Context>, user: Option<User>) -> Result<Html<String>> {
-    let frame = frame(user.is_some());
+/// The page is kept with the number of the last change that shows on it, so it is never behind one; with a message on
+/// it, it is made for the one who gets that.
+async fn status(
+    State(context): State<Context>,
+    user: Option<User>,
+    flash: Flash,
+) -> Result<Html<String>> {
+    let frame = frame(user.is_some()).telling(&flash);
+    if !frame.messages.is_empty() {
+        let now = context.database.now();
+        let page = context
+            .database
+            .read(move |conn| views::status(conn, now, frame));
+        return Ok(Html(page.await?.render()?));
+    }
     let key = if frame.is_user {
         "status-of-users"
     } else {
@@ -97,22 +112,23 @@ async fn show(
     State(database): State<Database>,
     Path(id): Path<i64>,
     user: Option<User>,
+    flash: Flash,
 ) -> Result<Html<String>> {
-    let (now, frame) = (database.now(), frame(user.is_some()));
+    let (now, frame) = (database.now(), frame(user.is_some()).telling(&flash));
     let page = database
         .read(move |conn| views::monitor(conn, id, now, frame))
         .await;
     Ok(Html(found(page)?.render()?))
 }
 
-async fn new() -> Result<Html<String>> {
-    form(None, MonitorForm::default(), Errors::default())
+async fn new(key: OnceKey) -> Result<Html<String>> {
+    form(Of::New(key), MonitorForm::default(), Errors::default())
 }
 
 async fn edit(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
     let monitor = find(&database, id).await?;
     form(
-        Some(id),
+        Of::Monitor(id),
         MonitorForm::from_input(&monitor),
         Errors::default(),
     )
@@ -129,28 +145,30 @@ async fn ask_delete(State(database): State<Database>, Path(id): Path<i64>) -> Re
     Ok(Html(page.render()?))
 }
 
-/// Stores the monitor and enqueues its first check, or neither.
-async fn create(State(context): State<Context>, form: Form<MonitorForm>) -> Result<Response> {
+/// Stores the monitor and enqueues its first check, or neither; once, however often the form is sent.
+async fn create(
+    State(context): State<Context>,
+    key: OnceKey,
+    form: Form<MonitorForm>,
+) -> Result<Response> {
     let entered = form.check()?;
     let input = match check(&context, &entered).await {
         Ok(input) => input,
-        Err(errors) => return refused(None, entered, errors),
+        Err(errors) => return refused(Of::New(key), entered, errors),
     };
+    let told = Flash::notice(format!("The monitor “{}” is there.", input.name));
     let queue = context.queue.clone();
-    let id = context
-        .database
-        .write(move |tx| {
-            if monitors::count(tx)? >= MONITORS_MAX {
-                return Ok(None);
-            }
-            let id = monitors::insert(tx, &input)?;
-            enqueue_check(&queue, tx, id)?;
-            Ok(Some(id))
-        })
-        .await?;
-    match id {
-        Some(id) => Ok(to_monitor(id).into_response()),
-        None => refused(None, entered, too_many()),
+    let write = form.once()?.write(&context.database, move |tx| {
+        if monitors::count(tx)? >= MONITORS_MAX {
+            return Ok(None);
+        }
+        let id = monitors::insert(tx, &input)?;
+        enqueue_check(&queue, tx, id)?;
+        Ok(Some(id))
+    });
+    match write.await? {
+        Some(id) => Ok((told, to_monitor(id)).into_response()),
+        None => refused(Of::New(key), entered, too_many()),
     }
 }
 
@@ -164,9 +182,10 @@ async fn update(
         Ok(input) => input,
         Err(errors) => {
             find(&context.database, id).await?;
-            return refused(Some(id), entered, errors);
+            return refused(Of::Monitor(id), entered, errors);
         }
     };
+    let told = Flash::notice(format!("The changes to “{}” are saved.", input.name));
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
         let changed = monitors::update(tx, id, &input)?;
@@ -175,7 +194,7 @@ async fn update(
         Ok(changed)
     })
     .await?;
-    Ok(to_monitor(id).into_response())
+    Ok((told, to_monitor(id)).into_response())
 }
 
 /// What the form says, and what is known of the address now.
@@ -192,33 +211,36 @@ async fn check(context: &Context, entered: &MonitorForm) -> Result<MonitorInput,
 }
 
 /// An incident that goes on ends here: nobody looks any more.
-async fn pause(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
+async fn pause(State(context): State<Context>, Path(id): Path<i64>) -> Result<(Flash, Redirect)> {
     change(&context.database, move |tx| {
         incidents::close(tx, id)?;
         monitors::set_activity(tx, id, Activity::Paused)
     })
     .await?;
-    Ok(to_monitor(id))
+    let told = Flash::notice("The monitor is paused: nothing is checked until it is resumed.");
+    Ok((told, to_monitor(id)))
 }
 
-async fn resume(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
+async fn resume(State(context): State<Context>, Path(id): Path<i64>) -> Result<(Flash, Redirect)> {
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
         enqueue_check(&queue, tx, id)?;
         monitors::set_activity(tx, id, Activity::Watched)
     })
     .await?;
-    Ok(to_monitor(id))
+    Ok((Flash::notice("The monitor is resumed."), to_monitor(id)))
 }
 
-async fn delete(State(context): State<Context>, Path(id): Path<i64>) -> Result<Redirect> {
+async fn delete(State(context): State<Context>, Path(id): Path<i64>) -> Result<(Flash, Redirect)> {
+    let monitor = find(&context.database, id).await?;
     let queue = context.queue.clone();
     change(&context.database, move |tx| {
         queue.enqueue(tx, PruneHistory::request())?;
         monitors::delete(tx, id)
     })
     .await?;
-    Ok(Redirect::to("/"))
+    let told = Flash::notice(format!("The monitor “{}” is deleted.", monitor.name));
+    Ok((told, Redirect::to("/")))
 }
 
 /// Does something to a monitor, or nothing at all and answers 404 if `work` says that there is none.
@@ -235,11 +257,10 @@ async fn find(database: &Database, id: i64) -> Result<MonitorInput> {
     Ok(found(monitor.await)?.input)
 }
 
-fn form(id: Option<i64>, form: MonitorForm, errors: Errors) -> Result<Html<String>> {
-    let frame = frame(true);
+fn form(of: Of, form: MonitorForm, errors: Errors) -> Result<Html<String>> {
     let page = FormPage {
-        frame,
-        id,
+        frame: frame(true),
+        of,
         form,
         errors,
     };
@@ -247,8 +268,8 @@ fn form(id: Option<i64>, form: MonitorForm, errors: Errors) -> Result<Html<Strin
 }
 
 /// The form again, as it was entered, with what is wrong beside each field.
-fn refused(id: Option<i64>, entered: MonitorForm, errors: Errors) -> Result<Response> {
-    let page = form(id, entered, errors)?;
+fn refused(of: Of, entered: MonitorForm, errors: Errors) -> Result<Response> {
+    let page = form(of, entered, errors)?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn frame(is_user: bool) -> Frame {
         stylesheet: assets.url("site.css"),
         script: assets.url("site.js"),
         icon: assets.url("icon.svg"),
+        messages: Vec::new(),
     }
 }
 

@@ -71,7 +71,7 @@ async fn html_from_every_field_is_text_on_every_page() {
             .browser()
             .get(&format!("/account/reset?{}", form(&[("token", HTML)])))
             .await,
-        owner.post("/account/people", &[("email", HTML)]).await,
+        owner.invite(HTML).await,
         owner
             .post(
                 "/account/password",
@@ -89,9 +89,7 @@ async fn html_from_every_field_is_text_on_every_page() {
         owner.post("/account/name", &[("name", HTML)]).await.status,
         303
     );
-    let invited = owner
-        .post("/account/people", &[("email", "a&'b@site.test")])
-        .await;
+    let invited = owner.invite("a&'b@site.test").await;
     assert_eq!(invited.status, 200);
     let link = invited.link();
     pages.push(invited);
@@ -124,9 +122,7 @@ async fn sql_from_every_field_is_text() {
     people.browser().sign_in(SQL, SQL).await;
     people.browser().sign_in("' OR '1'='1", "' OR '1'='1").await;
     owner.post("/account/name", &[("name", SQL)]).await;
-    owner
-        .post("/account/people", &[("email", "'||name||'@x.y")])
-        .await;
+    owner.invite("'||name||'@x.y").await;
     for path in ["/account/reset", "/account/first"] {
         let fields = [
             ("token", SQL),
@@ -202,10 +198,18 @@ async fn what_is_no_form_or_too_large_is_refused() {
         (
             "application/x-www-form-urlencoded",
             "%ff=%fe&email=%ff&password=%c3%28",
-            422,
+            400,
         ),
+        ("application/x-www-form-urlencoded", "email=a%00", 400),
+        ("application/x-www-form-urlencoded", "email=%4", 400),
         ("application/x-www-form-urlencoded", "email=a&email=b", 422),
         ("application/x-www-form-urlencoded", "", 422),
+        ("multipart/form-data; boundary=x", parts(10).as_str(), 422),
+        (
+            "multipart/form-data; boundary=x",
+            parts(20_000).as_str(),
+            413,
+        ),
     ] {
         let request = Request::post("/account/sign-in")
             .header("sec-fetch-site", "same-origin")
@@ -217,6 +221,65 @@ async fn what_is_no_form_or_too_large_is_refused() {
             "{media} {}",
             &body[..body.len().min(60)]
         );
+        let shown = ["%ff", "xxxxxxxxxx"]
+            .iter()
+            .any(|it| answer.body.contains(it));
+        assert!(!shown, "what was sent: {}", answer.body);
+    }
+}
+
+/// A form of parts with a password of this length.
+fn parts(length: usize) -> String {
+    let password = "x".repeat(length);
+    let part = |name: &str, value: &str| {
+        format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    part("email", OWNER) + &part("password", &password) + "--x--\r\n"
+}
+
+#[tokio::test]
+async fn a_password_that_came_twice_is_not_shown() {
+    let people = People::start().await;
+    let mut member = people.signed_in(MEMBER).await;
+    let twice = |field| {
+        [
+            (field, "a secret of mine"),
+            (field, "another secret of mine"),
+        ]
+    };
+    for (path, field) in [
+        ("/account/sign-in", "password"),
+        ("/account/password", "new_password"),
+        ("/account/second-factor", "secret"),
+        ("/account/second-factor/off", "password"),
+    ] {
+        let answer = member.post(path, &twice(field)).await;
+        assert_eq!(answer.status, 422, "{path}");
+        assert!(answer.body.contains("more than once"), "{}", answer.body);
+        assert!(!answer.body.contains("secret of mine"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_read_is_an_error_page() {
+    let people = People::start().await;
+    let mut owner = people.signed_in(OWNER).await;
+    for (path, expected) in [
+        ("/account/sign-in?next=%ff", 400),
+        ("/account/sign-in?next=a&next=b", 400),
+        ("/account/reset?token=%00", 400),
+        ("/account/people?after=first", 400),
+        ("/account/people?after=99999999999999999999", 400),
+        ("/account/people?after=999", 200),
+    ] {
+        assert_eq!(
+            people.signed_in(OWNER).await.get(path).await.status,
+            expected,
+            "{path}"
+        );
+    }
+    for path in ["/account/people/one/link", "/account/sessions/one/revoke"] {
+        assert_eq!(owner.post(path, &[]).await.status, 404, "{path}");
     }
 }
 

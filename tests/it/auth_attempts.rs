@@ -48,9 +48,7 @@ fn seen(answer: &Answer, entered: &str) -> (u16, String, Vec<(String, String)>) 
 async fn the_answer_does_not_tell_who_has_an_account() {
     let people = People::with(Auth::default(), routes(), &MANY).await;
     let mut owner = people.signed_in(OWNER).await;
-    let invited = owner
-        .post("/account/people", &[("email", "invited@site.test")])
-        .await;
+    let invited = owner.invite("invited@site.test").await;
     assert_eq!(invited.status, 200, "{}", invited.body);
     let disabled =
         people
@@ -101,21 +99,58 @@ async fn the_time_does_not_tell_who_has_an_account() {
         ("HOUSEBOAT_AUTH__HASH_PASSES", "2"),
     ];
     let people = People::with(Auth::default(), routes(), &variables).await;
-    let time = async |email: &str| {
+    same_time(&people).await;
+}
+
+/// A user who has not signed in since the settings changed has a hash that takes less, or more.
+#[tokio::test]
+async fn the_time_does_not_tell_whose_hash_is_old() {
+    for (old, today) in [(64, "4096"), (4_096, "128")] {
+        let variables = [
+            MANY[0],
+            MANY[1],
+            ("HOUSEBOAT_AUTH__HASH_MEMORY_KIB", today),
+            ("HOUSEBOAT_AUTH__HASH_PASSES", "2"),
+        ];
+        let people = People::with(Auth::default(), routes(), &variables).await;
+        set_hash(&people, hash_of(old)).await;
+        same_time(&people).await;
+        people.signed_in(MEMBER).await;
+    }
+}
+
+/// Not by the first who asks, either: nobody has signed in yet since the site came up.
+#[tokio::test]
+async fn the_kinds_of_hashes_are_known_before_anybody_signs_in() {
+    let people = People::with(Auth::default(), routes(), &MANY).await;
+    // Ten times what else a sign-in takes.
+    set_hash(&people, hash_of(131_072)).await;
+    let nobody = median(time(&people, NOBODY, 1).await);
+    let member = median(time(&people, MEMBER, 3).await);
+    assert!(nobody > member / 2, "{nobody:?} and {member:?}");
+}
+
+async fn time(people: &People, email: &str, count: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..count {
         let mut browser = people.browser();
         let begun = Instant::now();
         assert_eq!(browser.sign_in(email, "not the password").await.status, 422);
-        begun.elapsed()
-    };
+        times.push(begun.elapsed());
+    }
+    times
+}
+
+async fn same_time(people: &People) {
     // What the first ones find out, the others know.
-    time(MEMBER).await;
-    time(NOBODY).await;
+    time(people, MEMBER, 1).await;
+    time(people, NOBODY, 1).await;
     let mut apart = Vec::new();
     for _ in 0..5 {
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for _ in 0..20 {
-            known.push(time(MEMBER).await);
-            unknown.push(time(NOBODY).await);
+            known.extend(time(people, MEMBER, 1).await);
+            unknown.extend(time(people, NOBODY, 1).await);
         }
         let (known, unknown) = (median(known), median(unknown));
         let ratio = known.as_secs_f64() / unknown.as_secs_f64();
@@ -125,6 +160,25 @@ async fn the_time_does_not_tell_who_has_an_account() {
         apart.push((known, unknown));
     }
     panic!("known and unknown, five times: {apart:?}");
+}
+
+/// The hash of everybody's password that takes so much memory, in KiB.
+fn hash_of(memory: u32) -> String {
+    let params = argon2::Params::new(memory, 1, 1, None).unwrap();
+    let hash: argon2::password_hash::phc::PasswordHash = argon2::Argon2::from(params)
+        .hash_password_with_salt(PASSWORD.as_bytes(), b"0123456789abcdef")
+        .unwrap();
+    hash.to_string()
+}
+
+/// As if the member had signed in last under other settings.
+async fn set_hash(people: &People, hash: String) {
+    let id = people.id(MEMBER).await;
+    let set = people.context.database.write(move |tx| {
+        let sql = "UPDATE users SET password_hash = ?2 WHERE id = ?1";
+        Ok(tx.execute(sql, (id, hash))?)
+    });
+    assert_eq!(set.await.unwrap(), 1);
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -237,20 +291,7 @@ async fn a_hash_of_other_parameters_is_made_anew_at_sign_in() {
         });
         hash.await.unwrap()
     };
-    let params = argon2::Params::new(8, 1, 1, None).unwrap();
-    let old: argon2::password_hash::phc::PasswordHash = argon2::Argon2::from(params)
-        .hash_password_with_salt(PASSWORD.as_bytes(), b"0123456789abcdef")
-        .unwrap();
-    let old = old.to_string();
-    assert!(old.starts_with(weak), "{old}");
-    let id = people.id(MEMBER).await;
-    let set = people.context.database.write(move |tx| {
-        Ok(tx.execute(
-            "UPDATE users SET password_hash = ?2 WHERE id = ?1",
-            (id, old),
-        )?)
-    });
-    set.await.unwrap();
+    set_hash(&people, hash_of(8)).await;
     assert_eq!(people.browser().sign_in(MEMBER, "wrong").await.status, 422);
     assert!(hash().await.starts_with(weak));
     people.signed_in(MEMBER).await;

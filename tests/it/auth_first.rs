@@ -1,10 +1,12 @@
 //! The first run, and the command `users`, beside the real program.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::Client;
+use rusqlite::Connection;
 
 use crate::support::client::client;
 use crate::support::client::post_form;
@@ -213,6 +215,34 @@ async fn the_command_line_helps_who_is_locked_out() {
             "{missing:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_command_line_lists_everybody() {
+    let site = TestProcess::start().await;
+    users(&site, &["create", "--email", OWNER, "--owner"]);
+    let path = site.folder().join("data/site.sqlite3");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it changes the file as another program would"
+    )]
+    let conn = Connection::open(path).unwrap();
+    conn.busy_timeout(PATIENCE).unwrap();
+    conn.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2100)
+         INSERT INTO users (email, email_key, role, created_at)
+         SELECT 'p' || i || '@site.test', 'p' || i || '@site.test', 'member', 0 FROM n",
+        [],
+    )
+    .unwrap();
+    let listed = users(&site, &["list"]);
+    let lines: Vec<_> = listed.out.lines().collect();
+    assert!(lines[0].starts_with(OWNER), "{}", lines[0]);
+    assert_eq!(lines.len(), 2_101);
+    assert_eq!(lines.iter().collect::<BTreeSet<_>>().len(), 2_101);
+    let json = users(&site, &["list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2_101);
 }
 
 /// By a link that the command line printed: it does not know at which port the site listens.

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::Form;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use garde::Validate;
 use serde::Deserialize;
 
 use crate::auth::User;
@@ -29,6 +28,8 @@ use crate::auth::password::Password;
 use crate::auth::visit::Visit;
 use crate::http;
 use crate::http::Errors;
+use crate::http::Form;
+use crate::http::Path;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/account.html")]
@@ -50,17 +51,19 @@ struct Shown {
     seen: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Name {
     name: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Change {
-    password: String,
-    new_password: String,
+    password: http::Password,
+    new_password: http::Password,
 }
 
 pub(super) async fn show(
@@ -109,8 +112,9 @@ pub(super) async fn rename(
     State(accounts): State<Accounts>,
     user: User,
     visit: Visit,
-    Form(Name { name }): Form<Name>,
+    entered: Form<Name>,
 ) -> http::Result<Response> {
+    let Name { name } = entered.check()?;
     let Some(name) = clean_name(&name) else {
         let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
         let current = signed_in(&visit).await?;
@@ -126,17 +130,21 @@ pub(super) async fn change_password(
     user: User,
     visit: Visit,
     client: Client,
-    Form(change): Form<Change>,
+    entered: Form<Change>,
 ) -> http::Result<Response> {
+    let Change {
+        password: now,
+        new_password: new,
+    } = entered.check()?;
     let current = signed_in(&visit).await?;
     let email = Email::parse(&user.email).map_err(http::Error::internal)?;
-    let password = match Password::chosen(&change.new_password, Some(&email), accounts.site()) {
+    let password = match Password::chosen(new.expose(), Some(&email), accounts.site()) {
         Ok(password) => password,
         Err(reason) => {
             return page(&accounts, &current, wrong("new_password", reason)).await;
         }
     };
-    if !accounts.confirms(&current, &change.password).await? {
+    if !accounts.confirms(&current, now.expose()).await? {
         let errors = wrong("password", NOT_YOURS);
         return page(&accounts, &current, errors).await;
     }
@@ -155,11 +163,8 @@ pub(super) async fn change_password(
 pub(super) async fn revoke(
     State(accounts): State<Accounts>,
     user: User,
-    id: Result<Path<i64>, axum::extract::rejection::PathRejection>,
+    Path(id): Path<i64>,
 ) -> http::Result<Response> {
-    let Ok(Path(id)) = id else {
-        return Err(http::Error::not_found());
-    };
     if !accounts.revoke(user.id, id).await? {
         return Err(http::Error::not_found());
     }

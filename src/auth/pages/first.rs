@@ -1,10 +1,9 @@
 //! `/account/first`: the first owner's link.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::Query;
 use axum::extract::State;
 use axum::response::Response;
+use garde::Validate;
 use serde::Deserialize;
 
 use crate::auth::accounts::Accounts;
@@ -27,6 +26,8 @@ use crate::auth::sign_in::Entered;
 use crate::auth::visit::Visit;
 use crate::http;
 use crate::http::Errors;
+use crate::http::Form;
+use crate::http::Query;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/first.html")]
@@ -38,13 +39,14 @@ struct FirstPage {
     errors: Errors,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Create {
     token: String,
     email: String,
     name: String,
-    password: String,
+    password: http::Password,
 }
 
 /// Opening it uses nothing: programs look at links, too.
@@ -75,8 +77,9 @@ pub(super) async fn create(
     State(accounts): State<Accounts>,
     visit: Visit,
     client: Client,
-    Form(entered): Form<Create>,
+    entered: Form<Create>,
 ) -> http::Result<Response> {
+    let entered = entered.check()?;
     let key = holds(&accounts, &client, &entered.token).await?;
     let (email, name, password) = match check(&entered, accounts.site()) {
         Ok(checked) => checked,
@@ -119,7 +122,7 @@ fn check(entered: &Create, site: &str) -> Result<(Email, String, Password), Erro
     if let Err(reason) = &email {
         errors.add("email", *reason);
     }
-    let password = Password::chosen(&entered.password, email.as_ref().ok(), site);
+    let password = Password::chosen(entered.password.expose(), email.as_ref().ok(), site);
     if let Err(reason) = &password {
         errors.add("password", reason);
     }

@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 
 use askama::Template;
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -21,6 +23,7 @@ use axum::response::Redirect;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use http_body_util::Limited;
 use jiff::Timestamp;
 
 use crate::auth::accounts::Accounts;
@@ -113,9 +116,14 @@ pub(super) fn routes(accounts: &Accounts) -> Router {
         routes = routes.route("/account/reset/ask", get(reset::ask).post(reset::send));
     }
     routes
-        .layer(axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(axum::middleware::map_request(bounded))
         .layer(axum::middleware::map_response(private))
         .with_state(accounts.clone())
+}
+
+/// However a form is sent.
+async fn bounded(request: Request) -> Request {
+    request.map(|body| Body::new(Limited::new(body, FORM_BYTES_MAX)))
 }
 
 /// Nothing of these pages is kept by anybody, and nobody is told where they are: a link has its token in the query.

@@ -1,12 +1,10 @@
 //! `/account/people`: who may sign in, for the owner.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::Path;
 use axum::extract::State;
-use axum::extract::rejection::PathRejection;
 use axum::http::StatusCode;
 use axum::response::Response;
+use garde::Validate;
 use serde::Deserialize;
 
 use crate::auth::Owner;
@@ -20,15 +18,25 @@ use crate::auth::pages::to;
 use crate::auth::pages::wrong;
 use crate::auth::people::Switched;
 use crate::auth::store::users::Account;
-use crate::auth::user::Role;
+use crate::auth::store::users::Part;
 use crate::http;
 use crate::http::Errors;
+use crate::http::Form;
+use crate::http::OnceKey;
+use crate::http::Path;
+use crate::http::Query;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/people.html")]
 struct PeoplePage {
     frame: Frame,
     people: Vec<Person>,
+    /// The query of this page, with its mark; empty for the first one.
+    here: String,
+    /// Of the pages around it.
+    before: Option<String>,
+    after: Option<String>,
+    key: OnceKey,
     email: String,
     errors: Errors,
 }
@@ -52,28 +60,59 @@ struct Person {
     since: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Invite {
     email: String,
 }
 
-type Id = Result<Path<i64>, PathRejection>;
+/// Which page of the list: the one after or before a user.
+#[derive(Clone, Copy, Deserialize)]
+pub(super) struct Around {
+    after: Option<i64>,
+    before: Option<i64>,
+}
+
+impl Around {
+    fn part(self) -> Part {
+        match (self.after, self.before) {
+            (Some(id), _) => Part::After(id),
+            (None, Some(id)) => Part::Before(id),
+            (None, None) => Part::First,
+        }
+    }
+}
+
+/// The query of a page.
+fn query(part: Part) -> String {
+    match part {
+        Part::First => String::new(),
+        Part::After(id) => format!("?after={id}"),
+        Part::Before(id) => format!("?before={id}"),
+    }
+}
 
 pub(super) async fn show(
     State(accounts): State<Accounts>,
     Owner(owner): Owner,
+    key: OnceKey,
+    Query(around): Query<Around>,
 ) -> http::Result<Response> {
-    list(&accounts, &owner, (String::new(), Errors::default())).await
+    let asked = (around.part(), key);
+    list(&accounts, &owner, asked, (String::new(), Errors::default())).await
 }
 
 async fn list(
     accounts: &Accounts,
     owner: &User,
+    (part, key): (Part, OnceKey),
     (email, errors): (String, Errors),
 ) -> http::Result<Response> {
-    let people = accounts.list().await?;
-    let people = people.into_iter().map(|account| Person {
+    let found = accounts.page(part).await?;
+    let id = |account: Option<&Account>| account.map(|account| account.user.id);
+    let (first, last) = (id(found.people.first()), id(found.people.last()));
+    let people = found.people.into_iter().map(|account| Person {
         is_self: account.user.id == owner.id,
         is_invited: account.password_hash.is_none(),
         is_disabled: !account.is_enabled(),
@@ -83,24 +122,35 @@ async fn list(
     let page = PeoplePage {
         frame: Frame::of(accounts),
         people: people.collect(),
+        here: query(part),
+        before: first
+            .filter(|_| found.has_before)
+            .map(|id| query(Part::Before(id))),
+        after: last
+            .filter(|_| found.has_after)
+            .map(|id| query(Part::After(id))),
+        key,
         email,
         errors,
     };
     pages::form(&page.errors, &page)
 }
 
+/// Sent twice, it is one invitation: the second answer has a link as well, which takes the place of the first.
 pub(super) async fn invite(
     State(accounts): State<Accounts>,
     Owner(owner): Owner,
-    Form(Invite { email }): Form<Invite>,
+    key: OnceKey,
+    Query(around): Query<Around>,
+    form: Form<Invite>,
 ) -> http::Result<Response> {
-    let added = accounts.add_without_password(&email, ("", Role::Member));
-    match added.await {
+    let Invite { email } = form.check()?;
+    match accounts.invite(form.once()?, &email).await {
         Ok(id) => show_link(&accounts, id).await,
         Err(Refusal::Database(error)) => Err(error.into()),
         Err(reason) => {
             let errors = wrong("email", reason.to_string());
-            list(&accounts, &owner, (email, errors)).await
+            list(&accounts, &owner, (around.part(), key), (email, errors)).await
         }
     }
 }
@@ -109,11 +159,8 @@ pub(super) async fn invite(
 pub(super) async fn link(
     State(accounts): State<Accounts>,
     Owner(_): Owner,
-    id: Id,
+    Path(id): Path<i64>,
 ) -> http::Result<Response> {
-    let Ok(Path(id)) = id else {
-        return Err(http::Error::not_found());
-    };
     show_link(&accounts, id).await
 }
 
@@ -141,31 +188,33 @@ async fn show_link(accounts: &Accounts, id: i64) -> http::Result<Response> {
 pub(super) async fn disable(
     State(accounts): State<Accounts>,
     Owner(owner): Owner,
-    id: Id,
+    Path(id): Path<i64>,
+    Query(around): Query<Around>,
 ) -> http::Result<Response> {
-    match id {
-        Ok(Path(id)) if id == owner.id => {
-            let text = "You cannot disable yourself. Another owner can, or the command line.";
-            Err(http::Error::new(StatusCode::CONFLICT, text))
-        }
-        id => switch(&accounts, id, false).await,
+    if id == owner.id {
+        let text = "You cannot disable yourself. Another owner can, or the command line.";
+        return Err(http::Error::new(StatusCode::CONFLICT, text));
     }
+    switch(&accounts, (id, false), around.part()).await
 }
 
 pub(super) async fn enable(
     State(accounts): State<Accounts>,
     Owner(_): Owner,
-    id: Id,
+    Path(id): Path<i64>,
+    Query(around): Query<Around>,
 ) -> http::Result<Response> {
-    switch(&accounts, id, true).await
+    switch(&accounts, (id, true), around.part()).await
 }
 
-async fn switch(accounts: &Accounts, id: Id, is_enabled: bool) -> http::Result<Response> {
-    let Ok(Path(id)) = id else {
-        return Err(http::Error::not_found());
-    };
+/// And back to the page on which the button was.
+async fn switch(
+    accounts: &Accounts,
+    (id, is_enabled): (i64, bool),
+    part: Part,
+) -> http::Result<Response> {
     match accounts.switch(id, is_enabled).await? {
-        Switched::Done | Switched::Already => Ok(to("/account/people")),
+        Switched::Done | Switched::Already => Ok(to(&format!("/account/people{}", query(part)))),
         Switched::LastOwner => {
             let text = "This is the last owner: nobody could enable anybody again.";
             Err(http::Error::new(StatusCode::CONFLICT, text))

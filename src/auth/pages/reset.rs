@@ -1,11 +1,10 @@
 //! `/account/reset`: the link that sets a password, and how to be sent one.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::Query;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use garde::Validate;
 use serde::Deserialize;
 
 use crate::auth::accounts::Accounts;
@@ -23,6 +22,8 @@ use crate::auth::store::users::Account;
 use crate::auth::visit::Visit;
 use crate::http;
 use crate::http::Errors;
+use crate::http::Form;
+use crate::http::Query;
 
 #[derive(Template)]
 #[template(path = "houseboat/auth/reset.html")]
@@ -49,15 +50,17 @@ pub(super) struct Token {
     pub(super) token: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Set {
     token: String,
     name: String,
-    password: String,
+    password: http::Password,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Ask {
     email: String,
@@ -80,7 +83,7 @@ pub(super) async fn show(
     let entered = Set {
         token,
         name,
-        password: String::new(),
+        password: http::Password::default(),
     };
     form(&accounts, &account, entered, Errors::default())
 }
@@ -96,8 +99,9 @@ pub(super) async fn set(
     State(accounts): State<Accounts>,
     visit: Visit,
     client: Client,
-    Form(entered): Form<Set>,
+    entered: Form<Set>,
 ) -> http::Result<Response> {
+    let entered = entered.check()?;
     let (key, account) = find(&accounts, &client, &entered.token).await?;
     let is_invited = account.password_hash.is_none();
     let email = Email::parse(&account.user.email).map_err(http::Error::internal)?;
@@ -107,7 +111,8 @@ pub(super) async fn set(
         let text = format!("A name has at most {NAME_CHARS_MAX} characters.");
         errors.add("name", text);
     }
-    let password = match Password::chosen(&entered.password, Some(&email), accounts.site()) {
+    let password = match Password::chosen(entered.password.expose(), Some(&email), accounts.site())
+    {
         Ok(password) if errors.is_empty() => password,
         Ok(_) => return form(&accounts, &account, entered, errors),
         Err(reason) => {
@@ -152,8 +157,9 @@ pub(super) async fn ask(State(accounts): State<Accounts>) -> http::Result<Respon
 pub(super) async fn send(
     State(accounts): State<Accounts>,
     client: Client,
-    Form(Ask { email }): Form<Ask>,
+    asked: Form<Ask>,
 ) -> http::Result<Response> {
+    let Ask { email } = asked.check()?;
     accounts.allow_from(&client, From::Token).await?;
     accounts.send_link(&email).await?;
     let frame = Frame::of(&accounts);

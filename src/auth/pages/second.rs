@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::Form;
-use axum::extract::Query;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::response::Response;
+use garde::Validate;
 use serde::Deserialize;
 
 use crate::auth::User;
@@ -29,6 +28,8 @@ use crate::auth::totp;
 use crate::auth::visit::Visit;
 use crate::http;
 use crate::http::Errors;
+use crate::http::Form;
+use crate::http::Query;
 
 /// As long as the half session.
 pub(super) const COOKIE_TIME: Duration = Duration::from_mins(10);
@@ -64,25 +65,28 @@ struct RecoveryPage {
     codes: Vec<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Code {
     code: String,
     next: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct SetUp {
-    secret: String,
-    password: String,
+    secret: http::Password,
+    password: http::Password,
     code: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct Confirmation {
-    password: String,
+    password: http::Password,
 }
 
 pub(super) async fn show(
@@ -101,8 +105,9 @@ pub(super) async fn enter(
     visit: Visit,
     client: Client,
     headers: HeaderMap,
-    Form(Code { code, next }): Form<Code>,
+    entered: Form<Code>,
 ) -> http::Result<Response> {
+    let Code { code, next } = entered.check()?;
     let Some(half) = accounts.cookies().read(Cookie::Second, &headers) else {
         return Ok(to("/account/sign-in"));
     };
@@ -147,21 +152,22 @@ pub(super) async fn confirm(
     State(accounts): State<Accounts>,
     user: User,
     visit: Visit,
-    Form(SetUp {
+    entered: Form<SetUp>,
+) -> http::Result<Response> {
+    let SetUp {
         secret,
         password,
         code,
-    }): Form<SetUp>,
-) -> http::Result<Response> {
+    } = entered.check()?;
     let Some(current) = visit.current().await? else {
         return Ok(to("/account/sign-in"));
     };
-    let Some(secret) = totp::read(&secret) else {
+    let Some(secret) = totp::read(secret.expose()) else {
         // It was not this page that sent it.
         let errors = wrong("code", WRONG);
         return set_up_form(&accounts, &user, &totp::secret(), errors);
     };
-    if !accounts.confirms(&current, &password).await? {
+    if !accounts.confirms(&current, password.expose()).await? {
         return set_up_form(&accounts, &user, &secret, wrong("password", NOT_YOURS));
     }
     match accounts.confirm_totp(user.id, &secret, &code).await? {
@@ -201,12 +207,13 @@ pub(super) async fn turn_off(
     State(accounts): State<Accounts>,
     user: User,
     visit: Visit,
-    Form(Confirmation { password }): Form<Confirmation>,
+    entered: Form<Confirmation>,
 ) -> http::Result<Response> {
+    let Confirmation { password } = entered.check()?;
     let Some(current) = visit.current().await? else {
         return Ok(to("/account/sign-in"));
     };
-    if !accounts.confirms(&current, &password).await? {
+    if !accounts.confirms(&current, password.expose()).await? {
         let errors = wrong("off_password", NOT_YOURS);
         return account::page(&accounts, &current, errors).await;
     }

@@ -1,10 +1,9 @@
 //! `/account/sign-in`.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::Query;
 use axum::extract::State;
 use axum::response::Response;
+use garde::Validate;
 use serde::Deserialize;
 
 use crate::auth::accounts::Accounts;
@@ -19,6 +18,8 @@ use crate::auth::sign_in::Asking;
 use crate::auth::visit::Visit;
 use crate::http;
 use crate::http::Errors;
+use crate::http::Form;
+use crate::http::Query;
 
 /// The same for whoever cannot come in, and why ever not.
 const WRONG: &str = "The address or the password is not right.";
@@ -41,11 +42,12 @@ pub(super) struct Next {
     pub(super) next: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(default)]
 pub(super) struct SignIn {
     email: String,
-    password: String,
+    password: http::Password,
     next: String,
 }
 
@@ -75,8 +77,9 @@ pub(super) async fn enter(
     State(accounts): State<Accounts>,
     visit: Visit,
     client: Client,
-    Form(entered): Form<SignIn>,
+    entered: Form<SignIn>,
 ) -> http::Result<Response> {
+    let entered = entered.check()?;
     if !accounts.has_owner().await? {
         return setting_up::page(&accounts);
     }
@@ -85,7 +88,7 @@ pub(super) async fn enter(
         client: client.clone(),
         old,
     };
-    let by = (entered.email.as_str(), entered.password.as_str());
+    let by = (entered.email.as_str(), entered.password.expose());
     let done = accounts.sign_in(by, &asking).await?;
     match pages::entered(&accounts, &done, &entered.next) {
         Some(response) => Ok(response),

@@ -10,8 +10,11 @@ use crate::auth::user::Role;
 use crate::auth::user::User;
 use crate::database::Transaction;
 
-/// More people are not listed.
-pub(in crate::auth) const LIST_MAX: u32 = 1_000;
+/// Of a hash of 32 bytes by a salt of 16, with the signs before both.
+const SALT_AND_HASH_CHARS: u32 = 67;
+
+/// Comes after every address.
+const LAST: &str = "\u{10FFFF}";
 
 const COLUMNS: &str = "id, email, name, role, password_hash, totp_secret, created_at, disabled_at";
 
@@ -65,12 +68,97 @@ pub(in crate::auth) fn find_by_email(
         .optional()
 }
 
-/// Those there are, owners first, and by their address.
-pub(in crate::auth) fn list(conn: &Connection) -> rusqlite::Result<Vec<Account>> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM users ORDER BY role = 'member', email_key LIMIT {LIST_MAX}");
-    let mut statement = conn.prepare_cached(&sql)?;
-    statement.query_map([], account)?.collect()
+/// Which people of the list: owners first, each role in the order of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::auth) enum Part {
+    First,
+    /// Those after this user.
+    After(i64),
+    /// Those before this user.
+    Before(i64),
+}
+
+/// So many people of a part of the list, the nearest ones, in its order; none after or before nobody.
+pub(in crate::auth) fn list(
+    conn: &Connection,
+    part: Part,
+    limit: u32,
+) -> rusqlite::Result<Vec<Account>> {
+    let (Part::After(from) | Part::Before(from)) = part else {
+        return after(conn, None, limit);
+    };
+    match place(conn, from)? {
+        Some(place) if part == Part::Before(from) => before(conn, place, limit),
+        Some(place) => after(conn, Some(place), limit),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A role, and the key of an address.
+type Place = (Role, String);
+
+fn after(conn: &Connection, from: Option<Place>, limit: u32) -> rusqlite::Result<Vec<Account>> {
+    let (first, key) = from.unwrap_or((Role::Owner, String::new()));
+    let sql = format!(
+        "SELECT {COLUMNS} FROM users WHERE role = ?1 AND email_key > ?2 ORDER BY email_key LIMIT ?3"
+    );
+    let mut found = of_role(conn, &sql, (first, &key, limit))?;
+    if first == Role::Owner {
+        let left = limit.saturating_sub(count(&found));
+        found.extend(of_role(conn, &sql, (Role::Member, "", left))?);
+    }
+    Ok(found)
+}
+
+fn before(conn: &Connection, (last, key): Place, limit: u32) -> rusqlite::Result<Vec<Account>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM users WHERE role = ?1 AND email_key < ?2 ORDER BY email_key DESC LIMIT ?3"
+    );
+    let mut found = of_role(conn, &sql, (last, &key, limit))?;
+    if last == Role::Member {
+        let left = limit.saturating_sub(count(&found));
+        found.extend(of_role(conn, &sql, (Role::Owner, LAST, left))?);
+    }
+    found.reverse();
+    Ok(found)
+}
+
+fn of_role(
+    conn: &Connection,
+    sql: &str,
+    (role, key, limit): (Role, &str, u32),
+) -> rusqlite::Result<Vec<Account>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    statement
+        .query_map(params![role.as_str(), key, limit], account)?
+        .collect()
+}
+
+fn count(found: &[Account]) -> u32 {
+    u32::try_from(found.len()).unwrap_or(u32::MAX)
+}
+
+/// Where somebody stands in the list.
+fn place(conn: &Connection, id: i64) -> rusqlite::Result<Option<Place>> {
+    conn.prepare_cached("SELECT role, email_key FROM users WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok((Role::of(row.get_ref(0)?.as_str()?), row.get(1)?))
+        })
+        .optional()
+}
+
+/// A hash of each kind that is kept, up to so many: they are alike but for the salt and what comes after it.
+pub(in crate::auth) fn kinds_of_hashes(
+    conn: &Connection,
+    limit: u32,
+) -> rusqlite::Result<Vec<String>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT min(password_hash) FROM users WHERE password_hash IS NOT NULL
+         GROUP BY substr(password_hash, 1, length(password_hash) - ?1) LIMIT ?2",
+    )?;
+    statement
+        .query_map([SALT_AND_HASH_CHARS, limit], |row| row.get(0))?
+        .collect()
 }
 
 /// Whether the site has an owner.

@@ -27,6 +27,9 @@ use crate::site::probe::Cause;
 use crate::site::probe::Failure;
 use crate::site::probe::Method;
 use houseboat::http::Errors;
+use houseboat::http::Flash;
+use houseboat::http::Message;
+use houseboat::http::OnceKey;
 
 pub(crate) use self::state::State;
 pub(crate) use self::status::MonitorRow;
@@ -43,6 +46,17 @@ pub(crate) struct Frame {
     pub(crate) script: String,
     /// Where `assets/icon.svg` is.
     pub(crate) icon: String,
+    /// What was just done, told once.
+    pub(crate) messages: Vec<Message>,
+}
+
+impl Frame {
+    /// The same with these messages; who sent a form twice is told once.
+    pub(crate) fn telling(mut self, flash: &Flash) -> Self {
+        self.messages = flash.messages().to_vec();
+        self.messages.dedup();
+        self
+    }
 }
 
 /// The shares of checks that were up, from 0 to 1; `None` where there were none.
@@ -187,14 +201,23 @@ impl MonitorPage {
     }
 }
 
+/// Which monitor a form is of.
+#[derive(Debug, Clone)]
+pub(crate) enum Of {
+    /// A new one, which is made once by this key.
+    New(OnceKey),
+    /// This one.
+    Monitor(i64),
+}
+
 /// `GET /monitors/new`, `GET /monitors/{id}/edit`, and either again when something was wrong.
 #[derive(Debug, Clone, Template)]
 #[template(path = "site/monitor_form.html")]
 pub(crate) struct FormPage {
     /// What stands around every page.
     pub(crate) frame: Frame,
-    /// The monitor that is edited; `None` makes a new one.
-    pub(crate) id: Option<i64>,
+    /// Which monitor it is of.
+    pub(crate) of: Of,
     /// The fields as they were entered, or as they are.
     pub(crate) form: MonitorForm,
     /// What is wrong with them.
@@ -203,10 +226,9 @@ pub(crate) struct FormPage {
 
 impl FormPage {
     fn title(&self) -> &'static str {
-        if self.id.is_some() {
-            "Edit monitor"
-        } else {
-            "Add monitor"
+        match self.of {
+            Of::New(_) => "Add monitor",
+            Of::Monitor(_) => "Edit monitor",
         }
     }
 
@@ -228,16 +250,16 @@ impl FormPage {
     }
 
     fn action(&self) -> String {
-        match self.id {
-            Some(id) => format!("/monitors/{id}"),
-            None => "/monitors".to_owned(),
+        match self.of {
+            Of::New(_) => "/monitors".to_owned(),
+            Of::Monitor(id) => format!("/monitors/{id}"),
         }
     }
 
     fn back(&self) -> String {
-        match self.id {
-            Some(id) => format!("/monitors/{id}"),
-            None => "/".to_owned(),
+        match self.of {
+            Of::New(_) => "/".to_owned(),
+            Of::Monitor(id) => format!("/monitors/{id}"),
         }
     }
 }

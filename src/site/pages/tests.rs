@@ -1,5 +1,7 @@
 //! What the pages say.
 
+use axum::extract::FromRequestParts;
+
 use super::*;
 use crate::site::chart::Window;
 
@@ -15,6 +17,7 @@ fn frame() -> Frame {
         stylesheet,
         script,
         icon,
+        messages: Vec::new(),
     }
 }
 
@@ -219,7 +222,7 @@ fn a_wrong_field_is_tied_to_its_message() {
     let errors = form.check().unwrap_err();
     let html = FormPage {
         frame: frame(),
-        id: Some(7),
+        of: Of::Monitor(7),
         form,
         errors,
     }
@@ -238,15 +241,18 @@ fn a_wrong_field_is_tied_to_its_message() {
     assert_eq!(html.matches("aria-invalid").count(), 1);
 }
 
-#[test]
-fn a_form_keeps_the_method_and_posts_to_its_monitor() {
+#[tokio::test]
+async fn a_form_keeps_the_method_and_posts_to_its_monitor() {
     let form = MonitorForm {
         method: "PUT".to_owned(),
         ..monitor_form()
     };
+    let (mut parts, ()) = axum::http::Request::new(()).into_parts();
+    let key = OnceKey::from_request_parts(&mut parts, &()).await.unwrap();
+    let hidden = format!("<input type=\"hidden\" name=\"_once\" value=\"{key}\">");
     let page = FormPage {
         frame: frame(),
-        id: None,
+        of: Of::New(key),
         form,
         errors: Errors::default(),
     };
@@ -254,13 +260,18 @@ fn a_form_keeps_the_method_and_posts_to_its_monitor() {
     assert!(
         html.contains("<option selected>PUT</option>") && html.contains("action=\"/monitors\"")
     );
+    assert!(html.contains(&hidden), "{html}");
     let html = FormPage {
-        id: Some(7),
+        of: Of::Monitor(7),
         ..page
     }
     .render()
     .unwrap();
     assert!(html.contains("action=\"/monitors/7\"") && html.contains("Save changes"));
+    assert!(
+        !html.contains("_once"),
+        "it may be saved as often as one likes"
+    );
 }
 
 #[test]

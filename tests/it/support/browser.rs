@@ -15,6 +15,10 @@ use std::time::Duration;
 use fantoccini::Client;
 use fantoccini::ClientBuilder;
 use fantoccini::Locator;
+use fantoccini::actions::InputSource;
+use fantoccini::actions::MOUSE_BUTTON_LEFT;
+use fantoccini::actions::MouseActions;
+use fantoccini::actions::PointerAction;
 use fantoccini::elements::Element;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::Value;
@@ -123,6 +127,28 @@ impl Browser {
 
     pub(crate) async fn click(&self, css: &str) {
         self.find(css).await.click().await.unwrap();
+    }
+
+    pub(crate) async fn double_click(&self, css: &str) {
+        let (element, button) = (self.find(css).await, MOUSE_BUTTON_LEFT);
+        let mut actions =
+            MouseActions::new("mouse".to_owned()).then(PointerAction::MoveToElement {
+                element,
+                duration: None,
+                x: 0.0,
+                y: 0.0,
+            });
+        for _ in 0..2 {
+            actions = actions
+                .then(PointerAction::Down { button })
+                .then(PointerAction::Up { button });
+        }
+        self.page.perform_actions(actions).await.unwrap();
+    }
+
+    /// Runs a script in the page, and waits for what it promises.
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        self.page.execute(script, Vec::new()).await.unwrap()
     }
 
     /// Waits until the page shows `text`.

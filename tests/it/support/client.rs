@@ -1,6 +1,8 @@
 //! An HTTP client that does what it is told: no proxy, no redirects, no trust.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -42,6 +44,12 @@ pub(crate) fn client_with(cookies: &str) -> Client {
 pub(crate) fn form(pairs: &[(&str, &str)]) -> String {
     let url = Url::parse_with_params("http://localhost/", pairs).unwrap();
     url.query().unwrap_or_default().to_owned()
+}
+
+/// The key of a form that may be done once, as its page has it.
+pub(crate) fn once_key() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{:032x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Sends a form as a browser on the site's own page does.

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::support::process::command;
 
 /// The steps of the program's migrations, in their order.
-pub(crate) const STEPS: [&str; 10] = [
+pub(crate) const STEPS: [&str; 11] = [
     "queue V1__jobs",
     "queue V2__queues",
     "queue V3__schedule",
@@ -16,6 +16,7 @@ pub(crate) const STEPS: [&str; 10] = [
     "queue V5__unread",
     "auth V1__users",
     "auth V2__totp",
+    "auth V3__users_by_role",
     "http V1__assets",
     "http V2__once",
     "site V1__monitors",

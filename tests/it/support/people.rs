@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use crate::support::client::form;
+use crate::support::client::once_key;
 
 /// The password of everybody, where it does not matter.
 pub(crate) const PASSWORD: &str = "correct horse battery";
@@ -204,6 +205,12 @@ impl Browser {
             .header("sec-fetch-site", "same-origin")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.send(request, form(pairs)).await
+    }
+
+    /// Invites somebody, as the owner does.
+    pub(crate) async fn invite(&mut self, email: &str) -> Answer {
+        let pairs = [("email", email), ("_once", &once_key())];
+        self.post("/account/people", &pairs).await
     }
 
     pub(crate) async fn sign_in(&mut self, email: &str, password: &str) -> Answer {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 
+use crate::support::client::once_key;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
 
@@ -29,11 +30,11 @@ impl Monitor {
             ("timeout_s", "2"),
             ("failures_max", "1"),
         ];
-        Self {
-            fields: fields
-                .map(|(field, value)| (field, value.to_owned()))
-                .to_vec(),
-        }
+        let mut fields = fields
+            .map(|(field, value)| (field, value.to_owned()))
+            .to_vec();
+        fields.push(("_once", once_key()));
+        Self { fields }
     }
 
     pub(crate) fn set(&mut self, field: &str, value: &str) -> &mut Self {
@@ -52,7 +53,10 @@ impl Monitor {
     /// Adds the monitor as the owner does, and returns the path of its page.
     pub(crate) async fn create(&self, site: &TestProcess) -> String {
         let owner = site.owner().await;
-        let answer = post_form(&owner, &site.url("/monitors"), &self.pairs())
+        // Another one each time.
+        let mut monitor = self.clone();
+        monitor.set("_once", &once_key());
+        let answer = post_form(&owner, &site.url("/monitors"), &monitor.pairs())
             .await
             .unwrap();
         assert_eq!(answer.status(), 303, "{}", site.log());
