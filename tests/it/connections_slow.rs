@@ -61,12 +61,17 @@ async fn half_open_connections_do_not_keep_a_visitor_waiting() {
         let open = async || (CONNECTED.load(Ordering::SeqCst) >= ATTACKERS).then_some(());
         wait_for("so many connections", 10 * DURATION, open).await;
         let began = Instant::now();
-        let mut waits = Vec::new();
+        let (mut waits, mut put_out) = (Vec::new(), 0);
         while began.elapsed() < DURATION {
             let asked = Instant::now();
             let mut visitor = Raw::connect(site.address).await;
-            assert_eq!(visitor.get("/hello").await.text(), "hello");
-            waits.push(asked.elapsed());
+            match visitor.try_get("/hello").await {
+                Some(answer) => {
+                    assert_eq!(answer.text(), "hello");
+                    waits.push(asked.elapsed());
+                }
+                None => put_out += 1,
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         attacks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -77,11 +82,18 @@ async fn half_open_connections_do_not_keep_a_visitor_waiting() {
         #[expect(clippy::print_stderr, reason = "a figure that somebody wants to know")]
         {
             eprintln!(
-                "{connections_max} connections at most: {} visitors waited {median:?}, one of a hundred {late:?}, the longest {worst:?}",
+                "{connections_max} connections at most: {} visitors waited {median:?}, one of a hundred {late:?}, the longest {worst:?}; {put_out} were put out",
                 waits.len()
             );
         }
         assert!(median < MEDIAN_MAX, "{median:?}, {late:?}");
+        // Where there is no room, a visitor may be put out in the moment before his head is there: seldom.
+        let put_out_max = if connections_max == "1000" {
+            waits.len() / 20
+        } else {
+            0
+        };
+        assert!(put_out <= put_out_max, "{put_out} of {}", waits.len());
     }
 }
 
