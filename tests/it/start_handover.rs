@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -16,6 +18,9 @@ use crate::support::waiting::slow;
 
 /// What is answered at least through each container before the next step.
 const ANSWERS: u64 = 20;
+
+/// So long a proxy goes on sending requests to who has ended: half of the time for which those are passed on.
+const TURNS: Duration = Duration::from_secs(2);
 
 /// Where the containers have their data.
 enum Disks {
@@ -75,15 +80,20 @@ async fn deploys(test: &str, s3: Option<&S3>, disks: &Disks) {
         assert_eq!(new.up().await, 200);
         visitors.go_to(&[&old, &new]);
         visitors.are_answered(&[&old, &new], ANSWERS).await;
+        let turns = Instant::now() + TURNS;
         old.terminate();
-        // What a proxy sees of it; it may send some more all the same.
+        // What a proxy sees of it; it sends some more all the same.
         old.wait_for("failing /up", async || {
             (old.up().await == 503).then_some(())
         })
         .await;
-        new.is("serving").await;
-        visitors.are_answered(&[&old, &new], ANSWERS).await;
+        let is_passed = async {
+            new.is("serving").await;
+            visitors.are_answered(&[&old, &new], ANSWERS).await;
+        };
+        let _ = tokio::time::timeout_at(turns.into(), is_passed).await;
         visitors.go_to(&[&new]);
+        new.is("serving").await;
         visitors.are_answered(&[&new], ANSWERS).await;
         gone.push((old, kept));
         (old, folder, kept) = (new, next_folder, next_kept);
