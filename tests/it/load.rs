@@ -26,7 +26,7 @@ const ANSWERS_MIN: u64 = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_told_that_the_database_is_locked() {
-    let length = Duration::from_secs(if slow("57 of 60 s of load") { 60 } else { 3 });
+    let length = Duration::from_secs(if slow("27 of 30 s of load") { 30 } else { 3 });
     let site = Arc::new(TestProcess::start().await);
     let targets = [
         Target::answers("hello").await,
