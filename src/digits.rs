@@ -1,17 +1,15 @@
 //! Hexadecimal digits, and bytes that nobody can guess.
 
-use std::fmt::Write as _;
-
 use ring::rand::SecureRandom as _;
 use ring::rand::SystemRandom;
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// Two digits for each byte, in small letters.
 pub(crate) fn hex(bytes: &[u8]) -> String {
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // A string takes whatever is written to it.
-        let _ = write!(text, "{byte:02x}");
-    }
+    text.extend(halves.map(|half| char::from(DIGITS[usize::from(half)])));
     text
 }
 
@@ -22,4 +20,15 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
         .fill(&mut bytes)
         .expect("a system without random bytes cannot run TLS either");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_byte_has_two_digits() {
+        assert_eq!(hex(&[0, 0x0f, 0xa5, 0xff]), "000fa5ff");
+        assert_eq!(hex(&[]), "");
+    }
 }
