@@ -1,5 +1,7 @@
 //! One entry: whose it is, its value, and how long it is good.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -38,6 +40,15 @@ pub(super) struct Entry {
     pub(super) times: Times,
     /// As of when other processes' writes have been seen to leave it alone.
     epoch: AtomicU64,
+    parsed: Option<Parsed>,
+}
+
+/// What a reader has made of a value, so that the next one need not.
+#[derive(Clone, Debug)]
+pub(super) struct Parsed {
+    pub(super) what: Arc<dyn Any + Send + Sync>,
+    /// What it takes in memory beside the value.
+    pub(super) bytes: usize,
 }
 
 /// What an entry takes in memory beside its key and its value: itself, its counters, and its places in the tables.
@@ -52,7 +63,27 @@ impl Entry {
             put_at: now,
             times,
             epoch: AtomicU64::new(epoch),
+            parsed: None,
         }
+    }
+
+    /// The same with what was made of it: another entry, since its weight is another.
+    pub(super) fn with(&self, parsed: Parsed) -> Self {
+        Self {
+            space: self.space,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            put_at: self.put_at,
+            times: self.times,
+            epoch: AtomicU64::new(self.epoch()),
+            parsed: Some(parsed),
+        }
+    }
+
+    /// What was made of it, if that is of this type.
+    pub(super) fn parsed<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let parsed = self.parsed.as_ref()?;
+        Arc::clone(&parsed.what).downcast().ok()
     }
 
     pub(super) fn is_at(&self, spot: Spot<'_>) -> bool {
@@ -83,7 +114,8 @@ impl Entry {
 
     /// What it takes in memory, in bytes.
     pub(super) fn weight(&self) -> usize {
-        OVERHEAD + self.key.len() + self.value.len()
+        let parsed = self.parsed.as_ref().map_or(0, |parsed| parsed.bytes);
+        OVERHEAD + self.key.len() + self.value.len() + parsed
     }
 
     /// What is stored beside it, so that a value is served only as it was put, and under its own key.
@@ -117,5 +149,77 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
             tracing::debug!(%error, "a cached value of another type is a miss");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Cache;
+    use crate::cache::Settings;
+    use crate::cache::Ttl;
+    use crate::database::Clock;
+
+    const KEY: &[u8] = b"key";
+
+    async fn cache(folder: &tempfile::TempDir) -> Cache {
+        let path = folder.path().join("cache.sqlite3");
+        let settings = Settings {
+            path,
+            ..Settings::default()
+        };
+        Cache::open(&settings, Clock::system()).await
+    }
+
+    /// How many entries memory has, and what they weigh.
+    fn size(cache: &Cache) -> (u64, u64) {
+        cache.tiers.memory.as_ref().unwrap().size()
+    }
+
+    #[tokio::test]
+    async fn what_is_made_of_a_value_is_made_once_and_weighed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(&folder).await;
+        cache.put(KEY, "one", Ttl::forever()).await.unwrap();
+        let (entries, weight) = size(&cache);
+        let length = |value: &Bytes| Some((value.len(), 1_000));
+        let first = cache.get_parsed(KEY, length).await.unwrap();
+        assert_eq!(*first, 4);
+        assert_eq!(size(&cache), (entries, weight + 1_000));
+        let none = |_: &Bytes| -> Option<(usize, usize)> { panic!("it is there") };
+        let again = cache.get_parsed(KEY, none).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        // As another type it is made anew, in the place of the first.
+        let copy = |value: &Bytes| Some((value.to_vec(), 10));
+        assert_eq!(*cache.get_parsed(KEY, copy).await.unwrap(), b"\xa3one");
+        assert_eq!(size(&cache), (entries, weight + 10));
+        // It goes with its value.
+        cache.put(KEY, "seven", Ttl::forever()).await.unwrap();
+        assert_eq!(size(&cache), (entries, weight + 2));
+        assert_eq!(*cache.get_parsed(KEY, length).await.unwrap(), 6);
+        // What cannot be made is not there.
+        cache.put(KEY, "eight", Ttl::forever()).await.unwrap();
+        let none = |_: &Bytes| -> Option<(usize, usize)> { None };
+        assert!(cache.get_parsed(KEY, none).await.is_none());
+        assert_eq!(size(&cache), (entries, weight + 2));
+        cache.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_goes_with_what_was_made_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(&folder).await;
+        cache.put(KEY, "one", Ttl::forever()).await.unwrap();
+        let entry = cache.find(KEY).await.unwrap();
+        let hash = cache.tiers.spot(entry.space, KEY).hash;
+        let (entries, _) = size(&cache);
+        cache.get_parsed(KEY, |_| Some(((), 1_000))).await.unwrap();
+        cache.tiers.refuse(hash, &entry);
+        assert_eq!(size(&cache).0, entries - 1);
+        // Another value is left where it is.
+        cache.put(KEY, "two", Ttl::forever()).await.unwrap();
+        cache.tiers.refuse(hash, &entry);
+        assert_eq!(size(&cache).0, entries);
+        cache.close().await;
     }
 }

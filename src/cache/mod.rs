@@ -61,6 +61,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -76,6 +77,7 @@ use self::counters::Count;
 use self::counters::Counters;
 use self::counters::Op;
 use self::entry::Entry;
+use self::entry::Parsed;
 use self::entry::Spot;
 use self::flight::Flights;
 use self::namespace::Known;
@@ -151,8 +153,25 @@ impl Cache {
     }
 
     /// The same as it is kept, encoded; a fresh one of any type.
-    pub(crate) async fn get_bytes(&self, key: &[u8]) -> Option<bytes::Bytes> {
+    pub(crate) async fn get_bytes(&self, key: &[u8]) -> Option<Bytes> {
         Some(self.find_fresh(key).await?.value.clone())
+    }
+
+    /// What `parse` makes of a fresh value as it is encoded, and so many bytes beside it: once, while memory has it.
+    pub(crate) async fn get_parsed<T: Send + Sync + 'static>(
+        &self,
+        key: &[u8],
+        parse: impl FnOnce(&Bytes) -> Option<(T, usize)>,
+    ) -> Option<Arc<T>> {
+        let entry = self.find_fresh(key).await?;
+        if let Some(parsed) = entry.parsed() {
+            return Some(parsed);
+        }
+        let (parsed, bytes) = parse(&entry.value)?;
+        let parsed = Arc::new(parsed);
+        let what = Arc::clone(&parsed) as _;
+        self.tiers.keep_parsed(&entry, Parsed { what, bytes });
+        Some(parsed)
     }
 
     /// The values of some keys, in their order.
@@ -347,7 +366,7 @@ impl Cache {
         (found, Op::FileGet)
     }
 
-    async fn put_encoded(&self, key: &[u8], value: bytes::Bytes, ttl: Ttl) {
+    async fn put_encoded(&self, key: &[u8], value: Bytes, ttl: Ttl) {
         if ttl.is_zero() {
             self.remove(key).await;
             return;

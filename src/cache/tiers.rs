@@ -24,6 +24,7 @@ use crate::cache::counters::Count;
 use crate::cache::counters::Counters;
 use crate::cache::counters::Op;
 use crate::cache::entry::Entry;
+use crate::cache::entry::Parsed;
 use crate::cache::entry::Spot;
 use crate::cache::file::Failure;
 use crate::cache::file::Shape;
@@ -209,11 +210,22 @@ impl Tiers {
     pub(super) fn refuse(&self, hash: u64, entry: &Arc<Entry>) {
         let _part = self.waiting.lock(hash);
         if let Some(memory) = &self.memory
+            && memory.get(hash).is_some_and(|kept| kept.is_as(entry))
+        {
+            memory.remove(hash);
+        }
+    }
+
+    /// Keeps what was made of an entry beside it, while memory has it.
+    pub(super) fn keep_parsed(&self, entry: &Arc<Entry>, parsed: Parsed) {
+        let hash = self.spot(entry.space, &entry.key).hash;
+        let _part = self.waiting.lock(hash);
+        if let Some(memory) = &self.memory
             && memory
                 .get(hash)
                 .is_some_and(|kept| Arc::ptr_eq(&kept, entry))
         {
-            memory.remove(hash);
+            memory.insert(hash, Arc::new(entry.with(parsed)));
         }
     }
 

@@ -197,6 +197,7 @@ async fn who_has_the_page_gets_304() {
             let answer = site.ask(method, "/page", &[&asked]).await;
             assert_eq!(answer.status, status, "{method} {asked}");
             assert_eq!(answer.header("etag"), tag);
+            assert_eq!(answer.header("age"), "0");
             assert_eq!(answer.header("cache-control"), "max-age=60");
             assert_eq!(answer.header("x-mine").is_empty(), status == 304);
             assert_eq!(answer.header("content-type").is_empty(), status == 304);

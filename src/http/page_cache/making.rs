@@ -23,6 +23,7 @@ use crate::http::page_cache::Rules;
 use crate::http::page_cache::asked::counts;
 use crate::http::page_cache::asked::reduced;
 use crate::http::page_cache::directives::lifetime;
+use crate::http::page_cache::kept::Kept;
 use crate::http::page_cache::page;
 use crate::http::page_cache::page::Record;
 use crate::http::page_cache::page::vary;
@@ -75,10 +76,10 @@ pub(super) struct Making {
 /// Nothing to keep, and those who wait ask for themselves.
 pub(super) struct NotKept;
 
-type Kept = Result<(Bytes, Ttl), NotKept>;
+type ToKeep = Result<(Bytes, Ttl), NotKept>;
 
 impl Making {
-    pub(super) async fn run<S>(self, inner: Arc<Inner<S>>) -> Kept
+    pub(super) async fn run<S>(self, inner: Arc<Inner<S>>) -> ToKeep
     where
         S: Handler,
     {
@@ -109,7 +110,7 @@ impl Making {
         self.keeps(page, ttl, &names, &inner.rules).await
     }
 
-    async fn keeps(self, page: Bytes, ttl: Ttl, names: &[HeaderName], rules: &Rules) -> Kept {
+    async fn keeps(self, page: Bytes, ttl: Ttl, names: &[HeaderName], rules: &Rules) -> ToKeep {
         let known = self.place.knows(names);
         let names = names.iter().map(|name| name.as_str().to_owned());
         let kept = match self.place.varies.clone() {
@@ -117,7 +118,7 @@ impl Making {
             // The first answer from this address, and now it is known what it depends on.
             None => {
                 let mut varies = Varies::new(names.collect());
-                let there = varies.clone().place(&self.address, &self.parts.headers);
+                let there = varies.place(&self.address, &self.parts.headers);
                 varies.add(&there.key, rules.variants_max);
                 self.site.pages.put(&there.key, page.clone(), ttl).await;
                 Ok((Record::Varies(varies).write(), VARIES.into()))
@@ -133,7 +134,10 @@ impl Making {
                 Err(NotKept)
             }
         };
-        let own = page::answer(&page, &self.parts.headers, self.site.now());
+        let own = match Kept::read(&page) {
+            Some(Kept::Page(page)) => page.first_answer(&self.parts.headers, self.site.now()),
+            _ => None,
+        };
         // Nobody waits where a page was made anew behind the old one.
         let _ = self.own.send(own.map_or(Made::Failed, Made::Own));
         kept
@@ -155,7 +159,7 @@ impl Making {
     }
 
     /// Gives its visitor the answer as it is. Where it is one that will be the same for others, they need not wait.
-    fn passes(self, response: Response) -> Kept {
+    fn passes(self, response: Response) -> ToKeep {
         let status = response.status();
         let is_lasting = status.is_success() || status.is_redirection();
         let _ = self.own.send(Made::Own(response));
@@ -165,7 +169,7 @@ impl Making {
         Err(NotKept)
     }
 
-    fn gives_up(self, made: Made) -> Kept {
+    fn gives_up(self, made: Made) -> ToKeep {
         tracing::debug!(path = self.parts.uri.path(), "a page could not be made");
         let _ = self.own.send(made);
         Err(NotKept)

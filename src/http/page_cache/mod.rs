@@ -7,6 +7,7 @@
 mod asked;
 mod condition;
 mod directives;
+mod kept;
 mod making;
 mod page;
 mod place;

@@ -1,16 +1,12 @@
-//! A page as it is kept, and the answer that is made of it.
+//! A page as it is written: the record that the cache has of it.
 
 use std::collections::HashSet;
 
-use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
-use axum::http::StatusCode;
 use axum::http::header;
 use axum::http::response;
-use axum::response::IntoResponse;
-use axum::response::Response;
 use bytes::Bytes;
 use jiff::Timestamp;
 use ring::digest;
@@ -23,8 +19,6 @@ use crate::http::coding::Coding;
 use crate::http::coding::compress;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::text;
-use crate::http::page_cache::condition::KEPT_IN_304;
-use crate::http::page_cache::condition::is_known;
 use crate::http::page_cache::directives::age;
 use crate::http::page_cache::place::Varies;
 
@@ -45,30 +39,30 @@ pub(super) enum Record<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Page<'a> {
     /// In milliseconds since 1970.
-    made_at: i64,
-    status: u16,
+    pub(super) made_at: i64,
+    pub(super) status: u16,
     #[serde(borrow)]
-    headers: Vec<(&'a str, Blob<'a>)>,
+    pub(super) headers: Vec<(&'a str, Blob<'a>)>,
     /// As it is first, and then compressed, where that is of use.
     #[serde(borrow)]
-    copies: Vec<Copy<'a>>,
+    pub(super) copies: Vec<Copy<'a>>,
     /// What the framework's page says of an error, where it makes the page.
-    error: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Copy<'a> {
-    coding: Coding,
+pub(super) struct Copy<'a> {
+    pub(super) coding: Coding,
     /// Empty for none.
     #[serde(borrow)]
-    tag: Blob<'a>,
+    pub(super) tag: Blob<'a>,
     #[serde(borrow)]
-    body: Blob<'a>,
+    pub(super) body: Blob<'a>,
 }
 
 /// Bytes that stay where they are: serde's own are a list of numbers.
 #[derive(Clone, Copy, Debug)]
-struct Blob<'a>(&'a [u8]);
+pub(super) struct Blob<'a>(pub(super) &'a [u8]);
 
 impl Serialize for Blob<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -160,18 +154,6 @@ pub(super) async fn record(parts: &response::Parts, body: Bytes, now: Timestamp)
     Record::Page(page).write()
 }
 
-/// The answer for the visitor for whom a page was made: it has no age, since it was not kept before (RFC 9111, 5.1).
-pub(super) fn answer(page: &Bytes, asked: &HeaderMap, now: Timestamp) -> Option<Response> {
-    let Some(Record::Page(read)) = Record::read(page) else {
-        return None;
-    };
-    let mut response = read.answer(page, asked, now)?;
-    if read.made_at >= now.as_millisecond() {
-        response.headers_mut().remove(header::AGE);
-    }
-    Some(response)
-}
-
 /// The handler's own tag, or one that is strong: it is of the whole body.
 fn tag(headers: &HeaderMap, body: &[u8]) -> HeaderValue {
     if let Some(tag) = headers.get(header::ETAG) {
@@ -213,61 +195,4 @@ fn named_by_connection(headers: &HeaderMap) -> HashSet<String> {
         .split(',')
         .map(|name| name.trim().to_ascii_lowercase());
     named.collect()
-}
-
-impl Page<'_> {
-    /// The answer to a visitor who asks with `asked`; `bytes` is what the page was read from.
-    pub(super) fn answer(
-        &self,
-        bytes: &Bytes,
-        asked: &HeaderMap,
-        now: Timestamp,
-    ) -> Option<Response> {
-        let status = StatusCode::from_u16(self.status).ok()?;
-        let coding = Coding::preferred(asked);
-        let mut copies = self.copies.iter();
-        let copy = copies
-            .find(|copy| copy.coding == coding)
-            .or(self.copies.first())?;
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 4);
-        for (name, value) in &self.headers {
-            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value.0)).ok()?;
-            headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
-        }
-        if !copy.tag.0.is_empty() {
-            let tag = HeaderValue::from_maybe_shared(bytes.slice_ref(copy.tag.0)).ok()?;
-            headers.insert(header::ETAG, tag);
-        }
-        headers.insert(header::AGE, self.age(now).into());
-        if status.is_success() && is_known(asked, &headers) {
-            return Some(not_modified(&headers));
-        }
-        if copy.coding != Coding::Identity {
-            let coding = HeaderValue::from_static(copy.coding.name());
-            headers.insert(header::CONTENT_ENCODING, coding);
-        }
-        let mut response = match self.error {
-            Some(detail) => Error::new(status, detail).into_response(),
-            None => Response::new(Body::from(bytes.slice_ref(copy.body.0))),
-        };
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        Some(response)
-    }
-
-    /// In whole seconds.
-    fn age(&self, now: Timestamp) -> u64 {
-        let age = now.as_millisecond().saturating_sub(self.made_at);
-        u64::try_from(age / 1_000).unwrap_or(0)
-    }
-}
-
-fn not_modified(page: &HeaderMap) -> Response {
-    let mut response = StatusCode::NOT_MODIFIED.into_response();
-    for name in KEPT_IN_304.iter().chain([&header::AGE]) {
-        for value in page.get_all(name) {
-            response.headers_mut().append(name, value.clone());
-        }
-    }
-    response
 }

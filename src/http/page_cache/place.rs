@@ -58,7 +58,7 @@ impl Varies {
     }
 
     /// Where the page is for a visitor with these headers.
-    pub(super) fn place(self, address: &str, headers: &HeaderMap) -> Place {
+    pub(super) fn place(&self, address: &str, headers: &HeaderMap) -> Place {
         let mut values = String::new();
         for name in &self.names {
             values.push_str(name);
@@ -72,7 +72,7 @@ impl Varies {
         let hash = hex(&hash.as_ref()[..16]);
         Place {
             key: format!("{address}\n~{:x}~{hash}", self.mark),
-            varies: Some(self),
+            varies: Some(self.clone()),
         }
     }
 
@@ -82,6 +82,12 @@ impl Varies {
         self.keys.push(key.to_owned());
         let over = self.keys.len().saturating_sub(variants_max);
         self.keys.drain(..over).collect()
+    }
+
+    /// What it takes in memory beside the value itself.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = self.names.iter().chain(&self.keys);
+        texts.map(|text| size_of::<String>() + text.len()).sum()
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -113,7 +119,7 @@ mod tests {
                 for (name, value) in *list {
                     headers.append(name, value.parse().unwrap());
                 }
-                varies.clone().place("", &headers).key
+                varies.place("", &headers).key
             })
             .collect();
         keys.sort();

@@ -1,6 +1,7 @@
 //! Where pages are in the cache, and how they are forgotten.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -11,6 +12,8 @@ use serde::Serializer;
 use crate::cache::Cache;
 use crate::cache::Ttl;
 use crate::database::Transaction;
+use crate::digits::hex;
+use crate::http::page_cache::kept::Kept;
 
 /// The namespace of all pages.
 const PAGES: &str = "page";
@@ -83,11 +86,15 @@ impl Pages {
     }
 
     /// What is under a key, if it is fresh.
-    pub(super) async fn get(&self, key: &str) -> Option<Bytes> {
-        let packed = self.cache.get_bytes(key.as_bytes()).await?;
-        let bytes: &[u8] = rmp_serde::from_slice(&packed).ok()?;
-        // Where it lies already: nothing of a page is copied.
-        Some(packed.slice_ref(bytes))
+    pub(super) async fn get(&self, key: &str) -> Option<Arc<Kept>> {
+        let parse = |packed: &Bytes| {
+            let record: &[u8] = rmp_serde::from_slice(packed).ok()?;
+            // Where it lies already: nothing of a page is copied.
+            let kept = Kept::read(&packed.slice_ref(record))?;
+            let bytes = kept.bytes();
+            Some((kept, bytes))
+        };
+        self.cache.get_parsed(key.as_bytes(), parse).await
     }
 
     pub(super) async fn put(&self, key: &str, record: Bytes, ttl: impl Into<Ttl>) {
@@ -118,12 +125,13 @@ impl Pages {
 }
 
 fn mark_key(path: &str) -> String {
-    format!("={path}")
+    ["=", path].concat()
 }
 
 /// The key of something whose path has this mark.
 pub(super) fn marked(mark: u64, key: &str) -> String {
-    format!("{mark:x}\n{key}")
+    let mark = hex(&mark.to_be_bytes());
+    [&mark, "\n", key].concat()
 }
 
 /// Bytes as one value: serde's own are a list of numbers.

@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
@@ -19,9 +18,9 @@ use crate::http::page_cache::Handler;
 use crate::http::page_cache::Inner;
 use crate::http::page_cache::Rules;
 use crate::http::page_cache::asked::Asked;
+use crate::http::page_cache::kept::Kept;
 use crate::http::page_cache::making::Made;
 use crate::http::page_cache::making::Making;
-use crate::http::page_cache::page::Record;
 use crate::http::page_cache::place::Place;
 use crate::http::page_cache::shelf::marked;
 
@@ -118,7 +117,7 @@ impl Visit {
         let mut again = self.asked.again;
         for _ in 0..STEPS {
             let kept = self.site.pages.get(&place.key).await;
-            let mut found = self.read(kept.as_ref(), &parts.headers);
+            let mut found = self.read(kept.as_deref(), &parts.headers);
             if again && matches!(found, Found::Answer(_)) {
                 found = Found::Missing;
             }
@@ -128,7 +127,7 @@ impl Visit {
                 }
                 // Not a part of this future, which would be large for all that find their page.
                 found = match Box::pin(self.make(&inner, &place, again, &parts)).await {
-                    Made::Kept(bytes) => self.read(Some(&bytes), &parts.headers),
+                    Made::Kept(record) => self.read(Kept::read(&record).as_ref(), &parts.headers),
                     Made::Own(response) => return response,
                     Made::Panicked(panic) => std::panic::resume_unwind(panic),
                     Made::Failed => return Error::later(BUSY, 1).into_response(),
@@ -145,16 +144,13 @@ impl Visit {
         inner.ask(Request::from_parts(parts, body)).await
     }
 
-    fn read(&self, bytes: Option<&Bytes>, headers: &HeaderMap) -> Found {
-        let Some(bytes) = bytes else {
-            return Found::Missing;
-        };
-        match Record::read(bytes) {
-            Some(Record::Page(page)) => page
-                .answer(bytes, headers, self.site.now())
+    fn read(&self, kept: Option<&Kept>, headers: &HeaderMap) -> Found {
+        match kept {
+            Some(Kept::Page(page)) => page
+                .answer(headers, self.site.now())
                 .map_or(Found::Missing, Found::Answer),
-            Some(Record::Varies(varies)) => Found::Variant(varies.place(&self.address, headers)),
-            Some(Record::Never) => Found::Never,
+            Some(Kept::Varies(varies)) => Found::Variant(varies.place(&self.address, headers)),
+            Some(Kept::Never) => Found::Never,
             None => Found::Missing,
         }
     }
@@ -184,7 +180,7 @@ impl Visit {
         // What was made for this visitor is there, or never will be.
         match (own_of(mine), kept) {
             (Some(own), _) => own,
-            (None, Ok(bytes)) => Made::Kept(bytes),
+            (None, Ok(record)) => Made::Kept(record),
             (None, Err(_)) => Made::Failed,
         }
     }
