@@ -4,18 +4,24 @@ use std::convert::Infallible;
 use std::future::ready;
 
 use axum::body::Body;
+use axum::http::Extensions;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::Request;
-use axum::http::Response;
+use axum::http::StatusCode;
+use axum::http::Version;
 use axum::http::header;
+use axum::response::Response;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use serde::Deserialize;
 use serde::Serialize;
 use tower::ServiceExt;
 use tower::service_fn;
 use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
+use tower_http::compression::DefaultPredicate;
+use tower_http::compression::Predicate;
 
 use crate::http::error::text;
 
@@ -95,33 +101,61 @@ fn thousandths(weight: &str) -> Option<u16> {
     }
 }
 
-/// The body, compressed, if the layer that compresses other answers would do it to one with these headers.
-pub(super) async fn compress(headers: &HeaderMap, body: &Bytes, coding: Coding) -> Option<Bytes> {
-    // `no-transform` binds who passes an answer on, and this is the origin; the layer does not ask either.
-    let (plain, all) = (headers.clone(), body.clone());
-    let plain = service_fn(move |_: Request<Body>| {
-        let mut response = Response::new(Body::from(all.clone()));
-        response.headers_mut().clone_from(&plain);
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        ready(Ok::<_, Infallible>(response))
+/// Whether an answer gets smaller: it is a text of some length, whole, and not compressed yet.
+///
+/// `no-transform` binds who passes an answer on, and this is the origin.
+pub(super) fn gains(response: &Response) -> bool {
+    let headers = response.headers();
+    !headers.contains_key(header::CONTENT_ENCODING)
+        && !headers.contains_key(header::CONTENT_RANGE)
+        && DefaultPredicate::new().should_compress(response)
+}
+
+/// Says that there are other copies for who accepts other codings, if the answer does not say so.
+pub(super) fn add_vary(headers: &mut HeaderMap) {
+    let is_said = headers.get_all(header::VARY).iter().any(|value| {
+        let mut names = value.to_str().unwrap_or_default().split(',');
+        names.any(|name| {
+            name.trim()
+                .eq_ignore_ascii_case(header::ACCEPT_ENCODING.as_str())
+        })
     });
-    let mut request = Request::new(Body::empty());
+    if !is_said {
+        headers.append(header::VARY, header::ACCEPT_ENCODING.into());
+    }
+}
+
+/// The answer with its body compressed as it is read.
+pub(super) fn compressed(response: Response, coding: Coding) -> Response {
+    let mut asked = Request::new(());
     let accepted = HeaderValue::from_static(coding.name());
-    request
+    asked
         .headers_mut()
         .insert(header::ACCEPT_ENCODING, accepted);
-    let layer = Compression::new(plain).quality(CompressionLevel::Fastest);
-    let Ok(compressed) = layer.oneshot(request).await;
-    let is_compressed = compressed
-        .headers()
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|name| name == coding.name());
-    if !is_compressed || headers.contains_key(header::CONTENT_ENCODING) {
+    let mut response = Some(response);
+    let answer = service_fn(move |_: Request<()>| {
+        ready(Ok::<_, Infallible>(response.take().unwrap_or_default()))
+    });
+    let always = |_: StatusCode, _: Version, _: &HeaderMap, _: &Extensions| true;
+    let Ok(compressed) = Compression::new(answer)
+        .quality(CompressionLevel::Fastest)
+        .compress_when(always)
+        .oneshot(asked)
+        .now_or_never()
+        .expect("an answer that is there is not waited for");
+    compressed.map(Body::new)
+}
+
+/// The body, compressed, if it gets smaller with these headers.
+pub(super) async fn copy(headers: &HeaderMap, body: &Bytes, coding: Coding) -> Option<Bytes> {
+    let mut response = Response::new(Body::from(body.clone()));
+    response.headers_mut().clone_from(headers);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    if !gains(&response) {
         return None;
     }
-    axum::body::to_bytes(Body::new(compressed.into_body()), usize::MAX)
-        .await
-        .ok()
+    let body = compressed(response, coding).into_body();
+    axum::body::to_bytes(body, usize::MAX).await.ok()
 }
 
 #[cfg(test)]
@@ -154,5 +188,61 @@ mod tests {
             assert_eq!(Coding::preferred(&headers), expected, "{accepted}");
         }
         assert_eq!(Coding::preferred(&HeaderMap::new()), Coding::Identity);
+    }
+
+    fn answer(headers: &[(&'static str, &'static str)], length: usize) -> Response {
+        let mut response = Response::new(Body::from("a".repeat(length)));
+        for (name, value) in headers {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().append(*name, value);
+        }
+        response
+    }
+
+    #[test]
+    fn what_is_a_text_of_some_length_and_whole_gains() {
+        let text = ("content-type", "text/plain");
+        for (headers, length, expected) in [
+            (&[text][..], 100, true),
+            (&[text], 10, false),
+            (&[text, ("content-encoding", "br")], 100, false),
+            (&[text, ("content-range", "bytes 0-99/200")], 100, false),
+            (&[("content-type", "image/png")], 100, false),
+            (&[("content-type", "text/event-stream")], 100, false),
+        ] {
+            assert_eq!(gains(&answer(headers, length)), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn vary_is_said_once() {
+        for (headers, expected) in [
+            (&[][..], &["accept-encoding"][..]),
+            (&[("vary", "accept")], &["accept", "accept-encoding"]),
+            (&[("vary", "a, Accept-Encoding")], &["a, Accept-Encoding"]),
+        ] {
+            let mut response = answer(headers, 0);
+            add_vary(response.headers_mut());
+            let said: Vec<_> = response.headers().get_all("vary").iter().collect();
+            assert_eq!(said, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_says_so_and_is_short() {
+        for (coding, name) in [(Coding::Gzip, "gzip"), (Coding::Brotli, "br")] {
+            let plain = answer(
+                &[("content-length", "100"), ("accept-ranges", "bytes")],
+                100,
+            );
+            let answer = compressed(plain, coding);
+            let headers = answer.headers();
+            assert_eq!(headers["content-encoding"], name);
+            assert_eq!(headers["vary"], "accept-encoding");
+            assert!(!headers.contains_key("content-length"));
+            assert!(!headers.contains_key("accept-ranges"));
+            let body = axum::body::to_bytes(answer.into_body(), 1_000).await;
+            assert!(body.is_ok_and(|body| !body.is_empty()), "it is short");
+        }
     }
 }

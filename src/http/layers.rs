@@ -8,21 +8,13 @@ use axum::Extension;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::Request;
-use axum::http::Extensions;
-use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
-use axum::http::StatusCode;
-use axum::http::Version;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use tower::ServiceBuilder;
-use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::DefaultPredicate;
-use tower_http::compression::Predicate;
 use tower_http::csrf::CsrfLayer;
 use tower_http::request_id::MakeRequestId;
 use tower_http::request_id::PropagateRequestIdLayer;
@@ -34,6 +26,7 @@ use tracing::Span;
 use crate::cache::Cache;
 use crate::database::Database;
 use crate::database::files;
+use crate::digits::hex;
 use crate::http::Assets;
 use crate::http::Error;
 use crate::http::ErrorPages;
@@ -41,9 +34,9 @@ use crate::http::Pages;
 use crate::http::Settings;
 use crate::http::arrival::Arrive;
 use crate::http::arrival::Handles;
-use crate::http::assets::AsItIs;
 use crate::http::body_limit::BodyLimit;
 use crate::http::client::address;
+use crate::http::compress::Compress;
 use crate::http::error::Explain;
 use crate::http::error::Look;
 use crate::http::error::REQUEST_ID;
@@ -127,7 +120,7 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Arc<Hand
         )
         .layer(PropagateRequestIdLayer::x_request_id())
         .map_response(security_headers)
-        .layer(compression())
+        .layer(Compress)
         // Above all that can refuse, so that every refusal gets its page.
         .layer(Explain::new(look))
         // A handler that takes too long is dropped here; what it had begun to write is finished all the same.
@@ -144,22 +137,12 @@ fn layers(routes: Router, look: Look, settings: &Settings, site: Option<Arc<Hand
     routes.layer(stack)
 }
 
-/// Static files are compressed already, or do not get smaller by it.
-fn compression() -> CompressionLayer<impl Predicate> {
-    let may_be = |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
-        extensions.get::<AsItIs>().is_none()
-    };
-    CompressionLayer::new()
-        .quality(CompressionLevel::Fastest)
-        .compress_when(DefaultPredicate::new().and(may_be))
-}
-
 #[derive(Clone, Copy)]
 struct NewRequestId;
 
 impl MakeRequestId for NewRequestId {
     fn make_request_id<B>(&mut self, _request: &axum::http::Request<B>) -> Option<RequestId> {
-        let id = format!("{:016x}", fastrand::u64(..));
+        let id = hex(&fastrand::u64(..).to_be_bytes());
         HeaderValue::from_str(&id).ok().map(RequestId::new)
     }
 }

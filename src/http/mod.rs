@@ -10,6 +10,7 @@ mod assets;
 mod body_limit;
 mod client;
 mod coding;
+mod compress;
 mod connections;
 mod error;
 mod etag;

@@ -16,7 +16,8 @@ use serde::Serialize;
 use crate::digits::hex;
 use crate::http::Error;
 use crate::http::coding::Coding;
-use crate::http::coding::compress;
+use crate::http::coding::add_vary;
+use crate::http::coding::copy;
 use crate::http::error::REQUEST_ID;
 use crate::http::error::text;
 use crate::http::page_cache::directives::age;
@@ -114,13 +115,13 @@ pub(super) async fn record(parts: &response::Parts, body: Bytes, now: Timestamp)
     let mut bodies = vec![(Coding::Identity, body.clone())];
     if has_tag {
         for coding in Coding::COMPRESSED {
-            if let Some(body) = compress(&headers, &body, coding).await {
+            if let Some(body) = copy(&headers, &body, coding).await {
                 bodies.push((coding, body));
             }
         }
     }
-    if bodies.len() > 1 && !varies_by_coding(&headers) {
-        headers.append(header::VARY, header::ACCEPT_ENCODING.into());
+    if bodies.len() > 1 {
+        add_vary(&mut headers);
     }
     let tags: Vec<Vec<u8>> = bodies
         .iter()
@@ -172,10 +173,6 @@ fn tag_of_copy(tag: &[u8], coding: Coding) -> Vec<u8> {
         }
         _ => tag.to_vec(),
     }
-}
-
-fn varies_by_coding(headers: &HeaderMap) -> bool {
-    vary(headers).any(|name| name.eq_ignore_ascii_case(header::ACCEPT_ENCODING.as_str()))
 }
 
 /// The names in `Vary`.
