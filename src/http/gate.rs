@@ -1,6 +1,7 @@
 //! What is refused before any handler sees it.
 
 use std::convert::Infallible;
+use std::future::ready as ready_at_once;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -13,15 +14,20 @@ use axum::body::Bytes;
 use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::HeaderValue;
+use axum::http::Method;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use futures_util::FutureExt;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 use tower::Layer;
 use tower::Service;
+use tower::ServiceExt;
+use tower::service_fn;
+use tower_http::csrf::CsrfLayer;
 
 use crate::database::BoxError;
 use crate::http::Error;
@@ -33,7 +39,8 @@ use crate::http::pace::Pace;
 use crate::http::pace::Paced;
 
 /// The layer: an address that is too long is answered with 414, a host that is not the site's with 421, one that is
-/// none with 400, a body that comes too slowly with 408, and a handler that takes too long is dropped, with 503.
+/// none with 400, a WebSocket that another site begins with 403, a body that comes too slowly with 408, and a handler
+/// that takes too long is dropped, with 503.
 ///
 /// The time does not count in which a handler waits for the client to send the body.
 #[derive(Clone, Debug)]
@@ -83,8 +90,30 @@ impl Rules {
             let detail = "This site has another name. Please look at the address.";
             return Some(Error::new(StatusCode::MISDIRECTED_REQUEST, detail));
         }
+        if is_handshake_of_others(request) {
+            let detail = "This connection was begun by a page of another site.";
+            return Some(Error::new(StatusCode::FORBIDDEN, detail));
+        }
         None
     }
+}
+
+/// Whether a page of another site begins a WebSocket: that is a GET, and a browser sends a sibling's cookies along.
+///
+/// By the rules for writes.
+fn is_handshake_of_others(request: &Request) -> bool {
+    if !request.headers().contains_key(header::UPGRADE) {
+        return false;
+    }
+    let mut write = axum::http::Request::new(());
+    *write.method_mut() = Method::POST;
+    write.uri_mut().clone_from(request.uri());
+    write.headers_mut().clone_from(request.headers());
+    let own = service_fn(|_: axum::http::Request<()>| {
+        ready_at_once(Ok::<_, Infallible>(axum::http::Response::new(())))
+    });
+    let answer = CsrfLayer::new().layer(own).oneshot(write).now_or_never();
+    answer.is_none_or(|Ok(answer)| answer.status() != StatusCode::OK)
 }
 
 impl<S> Layer<S> for Gate {

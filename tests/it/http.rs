@@ -304,6 +304,26 @@ async fn a_write_from_another_site_is_refused() {
 }
 
 #[tokio::test]
+async fn a_websocket_that_another_site_begins_is_refused() {
+    const HANDSHAKE: (&str, &str) = ("upgrade", "websocket");
+    let site = Site::new(&[]).await;
+    for (headers, status) in [
+        (&[HANDSHAKE, ("sec-fetch-site", "cross-site")][..], 403),
+        (&[HANDSHAKE, ("sec-fetch-site", "same-site")], 403),
+        (&[HANDSHAKE, ("origin", "https://www.site.test")], 403),
+        (&[HANDSHAKE, ("origin", "null")], 403),
+        (&[HANDSHAKE, ("sec-fetch-site", "same-origin")], 200),
+        (&[HANDSHAKE, ("origin", "https://site.test")], 200),
+        (&[HANDSHAKE], 200),
+        (&[("sec-fetch-site", "same-site")], 200),
+        (&[("origin", "https://www.site.test")], 200),
+    ] {
+        let answer = site.ask(Method::GET, "/hello", headers, "").await;
+        assert_eq!(answer.status, status, "{headers:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_answer_tells_the_browser_to_be_careful() {
     let site = Site::new(&[]).await;
     for path in ["/hello", "/nowhere", "/panic", "/up"] {
@@ -339,9 +359,19 @@ async fn long_answers_are_compressed_for_who_can_read_that() {
             .ask(Method::GET, "/long", &[("accept-encoding", encoding)], "")
             .await;
         assert_eq!(answer.header("content-encoding"), encoding);
+        assert_eq!(answer.header("vary"), "accept-encoding");
         assert!(answer.body.len() < 1_000);
     }
-    assert_eq!(site.get("/long").await.header("content-encoding"), "");
+    // Also who says that nothing will do gets what there is.
+    for accepted in ["", "identity", "zstd", "*;q=0"] {
+        let answer = site
+            .ask(Method::GET, "/long", &[("accept-encoding", accepted)], "")
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{accepted}");
+        assert_eq!(answer.header("content-encoding"), "");
+        assert_eq!(answer.header("vary"), "accept-encoding");
+        assert!(answer.body.len() > 1_000);
+    }
 }
 
 #[tokio::test]
