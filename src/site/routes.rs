@@ -12,6 +12,7 @@ use axum::response::Redirect;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use garde::Validate;
 use houseboat::auth::User;
 use houseboat::auth::users_only;
 use houseboat::database;
@@ -70,6 +71,10 @@ struct Kept {
     revision: i64,
     page: String,
 }
+
+/// A form that asks no more than to be sent.
+#[derive(Deserialize, Validate)]
+struct Confirmed {}
 
 /// The page is kept with the number of the last change that shows on it, so it is never behind one; with a message on
 /// it, it is made for the one who gets that.
@@ -134,10 +139,15 @@ async fn edit(State(database): State<Database>, Path(id): Path<i64>) -> Result<H
     )
 }
 
-async fn ask_delete(State(database): State<Database>, Path(id): Path<i64>) -> Result<Html<String>> {
+async fn ask_delete(
+    State(database): State<Database>,
+    Path(id): Path<i64>,
+    key: OnceKey,
+) -> Result<Html<String>> {
     let monitor = find(&database, id).await?;
     let page = DeletePage {
         frame: frame(true),
+        key,
         id,
         name: monitor.name,
         address: monitor.target.address,
@@ -231,15 +241,21 @@ async fn resume(State(context): State<Context>, Path(id): Path<i64>) -> Result<(
     Ok((Flash::notice("The monitor is resumed."), to_monitor(id)))
 }
 
-async fn delete(State(context): State<Context>, Path(id): Path<i64>) -> Result<(Flash, Redirect)> {
-    let monitor = find(&context.database, id).await?;
+/// Once, however often the button is pressed: who comes second is told the same.
+async fn delete(
+    State(context): State<Context>,
+    Path(id): Path<i64>,
+    form: Form<Confirmed>,
+) -> Result<(Flash, Redirect)> {
     let queue = context.queue.clone();
-    change(&context.database, move |tx| {
+    let write = form.once()?.write(&context.database, move |tx| {
+        let monitor = monitors::find(tx, id)?.ok_or_else(missing)?;
         queue.enqueue(tx, PruneHistory::request())?;
-        monitors::delete(tx, id)
-    })
-    .await?;
-    let told = Flash::notice(format!("The monitor “{}” is deleted.", monitor.name));
+        monitors::delete(tx, id)?;
+        Ok(monitor.input.name)
+    });
+    let name = found(write.await)?;
+    let told = Flash::notice(format!("The monitor “{name}” is deleted."));
     Ok((told, Redirect::to("/")))
 }
 

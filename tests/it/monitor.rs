@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use crate::support::cache::NEVER;
 use crate::support::cache::settings;
 use crate::support::client::client;
+use crate::support::client::once_key;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
@@ -44,6 +45,13 @@ impl Visitor {
         post_form(&self.client, &self.site.url(path), pairs)
             .await
             .unwrap()
+    }
+
+    /// Deletes the monitor at a path, and gives the status of the answer.
+    async fn delete(&self, path: &str) -> u16 {
+        let pairs = [("_once", &*once_key())];
+        let answer = self.post(&format!("{path}/delete"), &pairs).await;
+        answer.status().as_u16()
     }
 
     /// Waits until a page has, or has no more, a text.
@@ -88,10 +96,7 @@ async fn the_status_page_shows_each_change_at_once() {
         );
         assert!(visitor.page("/").await.contains(text), "{action}");
     }
-    assert_eq!(
-        visitor.post(&format!("{path}/delete"), &[]).await.status(),
-        303
-    );
+    assert_eq!(visitor.delete(&path).await, 303);
     assert!(visitor.page("/").await.contains("Nothing is watched yet"));
 }
 
@@ -368,13 +373,7 @@ async fn deleting_a_monitor_takes_its_history_and_what_is_older_than_is_kept() {
     conn.execute(insert, [1]).unwrap();
     conn.execute(insert, [2]).unwrap();
     assert_eq!(visitor.number("SELECT count(*) FROM checks"), 5_002);
-    assert_eq!(
-        visitor
-            .post(&format!("{}/delete", paths[1]), &[])
-            .await
-            .status(),
-        303
-    );
+    assert_eq!(visitor.delete(&paths[1]).await, 303);
     let gone = "SELECT count(*) FROM monitors WHERE id = 2";
     wait_for("end of it", SOON, async || {
         (visitor.number(gone) == 0).then_some(())

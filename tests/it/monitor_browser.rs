@@ -60,7 +60,7 @@ async fn a_monitor_is_added_once_and_told_once() {
     assert_eq!(monitors(), 2);
 
     browser.goto(&site.url("/monitors/2/delete")).await;
-    browser.click("main form button").await;
+    browser.double_click("main form button").await;
     browser.find(".message").await;
     assert_eq!(browser.path().await, "/");
     browser

@@ -8,6 +8,7 @@ use reqwest::header::COOKIE;
 use reqwest::header::SET_COOKIE;
 
 use crate::support::client::client;
+use crate::support::client::once_key;
 use crate::support::client::post_form;
 use crate::support::process::TestProcess;
 use crate::support::site::Monitor;
@@ -76,6 +77,26 @@ async fn a_form_that_is_sent_twice_adds_one_monitor() {
     assert_eq!((status, &*path), (303, "/monitors/2"));
 }
 
+#[tokio::test]
+async fn a_monitor_that_is_deleted_twice_by_one_form_is_gone_and_no_error() {
+    let site = TestProcess::start().await;
+    let owner = site.owner().await;
+    let delete = async |path: &str, key: &str| {
+        let path = format!("{path}/delete");
+        let (status, to, _) = post(&owner, &site, &path, &[("_once", key)]).await;
+        (status, to)
+    };
+    let path = quiet("Bakery").create(&site).await;
+    let key = once_key();
+    let (first, second) = tokio::join!(delete(&path, &key), delete(&path, &key));
+    assert_eq!(first, (303, "/".to_owned()));
+    assert_eq!(second, first);
+    // Another form finds none.
+    assert_eq!(delete(&path, &once_key()).await.0, 404);
+    let left = "SELECT count(*) FROM monitors WHERE deleted_at IS NULL";
+    assert_eq!(number(&database(site.folder()), left), 0);
+}
+
 /// The cookie by which a message travels.
 fn message(answer: &Response) -> String {
     let cookies = answer.headers().get_all(SET_COOKIE).iter();
@@ -114,6 +135,7 @@ async fn what_was_done_is_said_once_on_the_page_that_follows() {
         if path.ends_with("delete") {
             monitor.set("name", "Shop");
             post(&owner, &site, "/monitors/1", &monitor.pairs()).await;
+            monitor.set("_once", &once_key());
         }
         let (status, to, answer) = post(&owner, &site, path, &monitor.pairs()).await;
         assert_eq!(status, 303, "{path}");

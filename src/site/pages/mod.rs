@@ -270,6 +270,8 @@ impl FormPage {
 pub(crate) struct DeletePage {
     /// What stands around every page.
     pub(crate) frame: Frame,
+    /// So that it is done once, however often the form is sent.
+    pub(crate) key: OnceKey,
     /// The monitor's number.
     pub(crate) id: i64,
     /// What it is called.

@@ -247,8 +247,7 @@ async fn a_form_keeps_the_method_and_posts_to_its_monitor() {
         method: "PUT".to_owned(),
         ..monitor_form()
     };
-    let (mut parts, ()) = axum::http::Request::new(()).into_parts();
-    let key = OnceKey::from_request_parts(&mut parts, &()).await.unwrap();
+    let key = key().await;
     let hidden = format!("<input type=\"hidden\" name=\"_once\" value=\"{key}\">");
     let page = FormPage {
         frame: frame(),
@@ -274,11 +273,17 @@ async fn a_form_keeps_the_method_and_posts_to_its_monitor() {
     );
 }
 
-#[test]
-fn deleting_asks_first() {
+async fn key() -> OnceKey {
+    let (mut parts, ()) = axum::http::Request::new(()).into_parts();
+    OnceKey::from_request_parts(&mut parts, &()).await.unwrap()
+}
+
+#[tokio::test]
+async fn deleting_asks_first() {
     let (name, address) = ("Shop".to_owned(), "https://example.org/".to_owned());
     let html = DeletePage {
         frame: frame(),
+        key: key().await,
         id: 7,
         name,
         address,
