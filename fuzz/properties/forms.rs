@@ -180,7 +180,6 @@ fn seen(answer: Answer) -> Answer {
         "{} {text}",
         answer.status
     );
-    assert!(!text.contains("panicked"), "{text}");
     let said: Value = serde_json::from_slice(&answer.body).unwrap();
     if answer.status != 200 {
         assert_eq!(said["status"], answer.status, "{text}");
