@@ -245,7 +245,10 @@ fn for_all(asked: &Asked, answer: &Answer) {
         // As it was asked for (RFC 9111, 5.2.1.7).
         504 => assert!(asked.has("cache-control") && asked.uri.path() == "/kept"),
         // It has no owner yet.
-        503 => assert!(asked.uri.path().starts_with("/account"), "{text}"),
+        503 => assert!(
+            asked.uri.path() == "/account" || asked.uri.path().starts_with("/account/"),
+            "{text}"
+        ),
         status => assert!(status < 500, "{status} {text}"),
     }
     for name in ["content-security-policy", "x-frame-options"] {

@@ -111,15 +111,21 @@ pub(super) fn gains(response: &Response) -> bool {
         && DefaultPredicate::new().should_compress(response)
 }
 
+/// The names in `Vary`.
+pub(super) fn vary(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::VARY)
+        .iter()
+        // What cannot be read could be anything.
+        .flat_map(|value| value.to_str().unwrap_or("*").split(','))
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+}
+
 /// Says that there are other copies for who accepts other codings, if the answer does not say so.
 pub(super) fn add_vary(headers: &mut HeaderMap) {
-    let is_said = headers.get_all(header::VARY).iter().any(|value| {
-        let mut names = value.to_str().unwrap_or_default().split(',');
-        names.any(|name| {
-            name.trim()
-                .eq_ignore_ascii_case(header::ACCEPT_ENCODING.as_str())
-        })
-    });
+    let is_said =
+        vary(headers).any(|name| name.eq_ignore_ascii_case(header::ACCEPT_ENCODING.as_str()));
     if !is_said {
         headers.append(header::VARY, header::ACCEPT_ENCODING.into());
     }

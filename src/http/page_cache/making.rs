@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::cache::Ttl;
 use crate::http::arrival::Handles;
+use crate::http::coding::vary;
 use crate::http::page_cache::Handler;
 use crate::http::page_cache::Inner;
 use crate::http::page_cache::Rules;
@@ -26,7 +27,6 @@ use crate::http::page_cache::directives::lifetime;
 use crate::http::page_cache::kept::Kept;
 use crate::http::page_cache::page;
 use crate::http::page_cache::page::Record;
-use crate::http::page_cache::page::vary;
 use crate::http::page_cache::place::Place;
 use crate::http::page_cache::place::Varies;
 use crate::http::page_cache::whole::whole;

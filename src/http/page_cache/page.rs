@@ -175,17 +175,6 @@ fn tag_of_copy(tag: &[u8], coding: Coding) -> Vec<u8> {
     }
 }
 
-/// The names in `Vary`.
-pub(super) fn vary(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(header::VARY)
-        .iter()
-        // What cannot be read could be anything.
-        .flat_map(|value| value.to_str().unwrap_or("*").split(','))
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-}
-
 fn named_by_connection(headers: &HeaderMap) -> HashSet<String> {
     let named = text(headers, &header::CONNECTION).unwrap_or_default();
     let named = named
